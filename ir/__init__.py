@@ -1,0 +1,78 @@
+"""What a program is: types, values, ops, graphs, their text form, their laws, how they come in and go out, what they mean."""
+
+from . import dims, infer, schema, shapes
+from .capture import Limits, capture
+from .diagnostics import (
+    EvaluationError,
+    IrcError,
+    ModelError,
+    UnsupportedError,
+    UsageError,
+    VerifyError,
+    closest,
+)
+from .dims import Dim, SymbolicDim
+from .emit import Emitted, emit, save_onnx, to_model
+from .graph import Attribute, EmptyList, Graph, Op, Use, Value, constant_op
+from .infer import make, refresh
+from .location import Location, at, via
+from .tensors import SparseTensor, Tensor
+from .types import (
+    UNKNOWN,
+    DType,
+    MapType,
+    OptionalType,
+    SequenceType,
+    SparseType,
+    TensorType,
+    Type,
+    UnknownType,
+)
+from .verify import check_op, verify
+
+__all__ = [
+    "UNKNOWN",
+    "Attribute",
+    "DType",
+    "Dim",
+    "EmptyList",
+    "Emitted",
+    "EvaluationError",
+    "Graph",
+    "IrcError",
+    "Limits",
+    "Location",
+    "MapType",
+    "ModelError",
+    "Op",
+    "OptionalType",
+    "SequenceType",
+    "SparseTensor",
+    "SparseType",
+    "SymbolicDim",
+    "Tensor",
+    "TensorType",
+    "Type",
+    "UnknownType",
+    "UnsupportedError",
+    "UsageError",
+    "Use",
+    "Value",
+    "VerifyError",
+    "at",
+    "capture",
+    "check_op",
+    "closest",
+    "constant_op",
+    "dims",
+    "emit",
+    "infer",
+    "make",
+    "refresh",
+    "save_onnx",
+    "schema",
+    "shapes",
+    "to_model",
+    "verify",
+    "via",
+]

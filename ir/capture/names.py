@@ -1,0 +1,48 @@
+"""Where a node says it came from: its name, or the source line and module path that PyTorch's exporter writes beside it."""
+
+from __future__ import annotations
+
+import onnx
+
+from ..location import Location, at
+
+LOCATION_KEY = "irc.location"
+_STACK_TRACE = "pkg.torch.onnx.stack_trace"
+_SCOPES = "pkg.torch.onnx.name_scopes"
+
+
+def node_location(node: onnx.NodeProto, prefix: str = "") -> Location:
+    """The location of a captured node; a nameless one is called after what it is and what it makes."""
+    if node.metadata_props:
+        properties = {entry.key: entry.value for entry in node.metadata_props}
+        written = properties.get(LOCATION_KEY) or _torch_location(properties)
+        if written:
+            return at(prefix + written)
+    if node.name:
+        return at(prefix + node.name)
+    made = next((name for name in node.output if name), "")
+    return at(f"{prefix}{node.op_type}({made})")
+
+
+def _torch_location(properties: dict[str, str]) -> str:
+    line = _last_frame(properties.get(_STACK_TRACE, ""))
+    path = _module_path(properties.get(_SCOPES, ""))
+    if line and path:
+        return f"{line} ({path})"
+    return line or path
+
+
+def _last_frame(trace: str) -> str:
+    # A frame reads:  File "dir/model.py", line 41, in forward
+    position = trace.rfind('File "')
+    if position < 0:
+        return ""
+    file, _, rest = trace[position + 6 :].partition('", line ')
+    number = rest.split(",", 1)[0].strip()
+    return f"{file.rsplit('/', 1)[-1]}:{number}" if number.isdigit() else ""
+
+
+def _module_path(scopes: str) -> str:
+    # A list literal from the outermost module ('') to the fx node itself; the one before the last is the module.
+    quoted = [part for part in scopes.strip("[]").split("'") if part.strip(" ,")]
+    return quoted[-2] if len(quoted) >= 2 else quoted[0] if quoted else ""

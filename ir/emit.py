@@ -1,0 +1,290 @@
+"""A graph as an ONNX model, and a model as a file: large weights are streamed from where they are, never gathered in memory.
+
+Laws: signature names and types come out as they came in; every other name is unique in the whole model; opset and IR
+version stay within what engines take.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import onnx
+from onnx import GraphProto, ModelProto, TensorProto
+
+from . import proto, schema
+from .capture.names import LOCATION_KEY
+from .capture.wire import field_prefix
+from .graph import Graph, Op, Value
+from .tensors import Tensor
+from .types import DType, SparseType, TensorType, UnknownType
+
+LARGEST_SINGLE_FILE = 2**31 - 2**20
+SMALLEST_WEIGHT = 1024
+
+
+@dataclass
+class Emitted:
+    """An ONNX model whose large initializers are kept apart: `weights` maps initializer name to its tensor."""
+
+    model: ModelProto
+    weights: dict[str, Tensor] = field(default_factory=dict[str, Tensor])
+    op_names: dict[str, Op] = field(default_factory=dict[str, Op])
+
+    @property
+    def weight_bytes(self) -> int:
+        """The bytes of all weights kept apart."""
+        return sum(tensor.byte_count for tensor in self.weights.values())
+
+    def complete(self) -> ModelProto:
+        """The model with all weights inside; for models that fit one message."""
+        model = ModelProto()
+        model.CopyFrom(self.model)
+        for initializer in model.graph.initializer:
+            tensor = self.weights.get(initializer.name)
+            if tensor is not None:
+                initializer.CopyFrom(proto.tensor_message(tensor, initializer.name))
+        return model
+
+    def refer(self, place: Callable[[str], tuple[str, int, int]]) -> ModelProto:
+        """The model with its weights as external data; `place` tells file, offset and length of each."""
+        model = ModelProto()
+        model.CopyFrom(self.model)
+        for initializer in model.graph.initializer:
+            if initializer.name in self.weights:
+                location, offset, length = place(initializer.name)
+                initializer.data_location = TensorProto.EXTERNAL
+                for key, value in (("location", location), ("offset", str(offset)), ("length", str(length))):
+                    initializer.external_data.add(key=key, value=value)
+        return model
+
+
+def emit(graph: Graph, *, inline_below: int = SMALLEST_WEIGHT) -> Emitted:
+    """The ONNX model of a graph; tensors of `inline_below` bytes and more stay apart in `weights`."""
+    return _Emitter(graph, inline_below).run()
+
+
+def to_model(graph: Graph) -> ModelProto:
+    """The ONNX model of a graph with all weights inside."""
+    return emit(graph).complete()
+
+
+class _Emitter:
+    def __init__(self, graph: Graph, inline_below: int) -> None:
+        self.graph = graph
+        self.inline_below = inline_below
+        self.names: dict[Value, str] = {}
+        self.taken: set[str] = set()
+        self.emitted = Emitted(ModelProto())
+        self.node_names: set[str] = set()
+
+    def run(self) -> Emitted:
+        model = self.emitted.model
+        model.producer_name = "irc"
+        model.ir_version = schema.IR_VERSION
+        newest = max((op.version for op in self.graph.walk() if op.version is not None), default=schema.CANONICAL_OPSET)
+        model.opset_import.append(onnx.helper.make_opsetid("", newest))
+        used = {op.domain for op in self.graph.walk()}
+        for domain in sorted(used - {""}):
+            model.opset_import.append(onnx.helper.make_opsetid(domain, self.graph.opsets.get(domain, 1)))
+        for key, value in sorted(self.graph.metadata.items()):
+            model.metadata_props.add(key=key, value=value)
+        self.taken.update(self.graph.input_names, self.graph.output_names)
+        self.fill(model.graph, self.graph, outermost=True)
+        return self.emitted
+
+    def fill(self, message: GraphProto, graph: Graph, *, outermost: bool) -> None:
+        message.name = graph.name
+        self._name_inputs(message, graph, outermost)
+        aliases = self._name_outputs(graph)
+        for op in graph:
+            if op.is_constant and outermost:
+                self._initializer(message, op)
+            else:
+                self._node(message, op)
+        for index, value in aliases:
+            source = self.names[value]
+            message.node.add(op_type="Identity", input=[source], output=[graph.output_names[index] if outermost else self._body_output(graph, index)])
+        for index, value in enumerate(graph.outputs):
+            name = graph.output_names[index] if outermost else self._output_name(graph, index, value, aliases)
+            kind = graph.output_types[index]
+            entry = message.output.add(name=name)
+            entry.type.CopyFrom(proto.type_message(value.type if isinstance(kind, UnknownType) else kind))
+
+    def _name_inputs(self, message: GraphProto, graph: Graph, outermost: bool) -> None:
+        for value, name in zip(graph.inputs, graph.input_names, strict=True):
+            self.names[value] = name if outermost else self._unique(name or "input")
+            entry = message.input.add(name=self.names[value])
+            entry.type.CopyFrom(proto.type_message(value.type))
+            default = graph.defaults.get(value)
+            if default is not None:
+                message.initializer.append(proto.tensor_message(default, name))
+
+    def _name_outputs(self, graph: Graph) -> list[tuple[int, Value]]:
+        """Give output names to the values that can carry them; the rest need an Identity and are returned."""
+        aliases: list[tuple[int, Value]] = []
+        for index, value in enumerate(graph.outputs):
+            name = graph.output_names[index]
+            own = value.op is not None and value.op.graph is graph
+            if graph.owner is None and self.names.get(value) == name:
+                continue
+            if own and value not in self.names:
+                self.names[value] = name if graph.owner is None else self._unique(name)
+            else:
+                aliases.append((index, value))
+        return aliases
+
+    def _output_name(self, graph: Graph, index: int, value: Value, aliases: list[tuple[int, Value]]) -> str:
+        return self._body_output(graph, index) if any(i == index for i, _ in aliases) else self.names[value]
+
+    def _body_output(self, graph: Graph, index: int) -> str:
+        key = (id(graph), index)
+        if key not in self._body_names:
+            self._body_names[key] = self._unique(graph.output_names[index])
+        return self._body_names[key]
+
+    @property
+    def _body_names(self) -> dict[tuple[int, int], str]:
+        return self.__dict__.setdefault("_bodies", {})
+
+    def _unique(self, hint: str) -> str:
+        name, number = hint, 0
+        while name in self.taken:
+            number += 1
+            name = f"{hint}_{number}"
+        self.taken.add(name)
+        return name
+
+    def name_of(self, value: Value) -> str:
+        """The name of a value, made from its hint the first time."""
+        name = self.names.get(value)
+        if name is None:
+            name = self.names[value] = self._unique(value.name or (value.op.name.lower() if value.op else "value"))
+        return name
+
+    def _initializer(self, message: GraphProto, op: Op) -> None:
+        if not op.result.uses:
+            return
+        name, tensor = self.name_of(op.result), op.value
+        if tensor.dtype is DType.STR or tensor.byte_count < self.inline_below:
+            message.initializer.append(proto.tensor_message(tensor, name))
+            return
+        self.emitted.weights[name] = tensor
+        message.initializer.append(TensorProto(name=name, data_type=tensor.dtype.onnx_code, dims=tensor.shape))
+
+    def _node(self, message: GraphProto, op: Op) -> None:
+        node = message.node.add(op_type=op.name, domain=op.domain)
+        node.input.extend("" if v is None else self.name_of(v) for v in op.operands)
+        outputs = [self.name_of(v) if v.uses or schema.needs_result(op, index) else "" for index, v in enumerate(op.results)]
+        while outputs and not outputs[-1]:
+            outputs.pop()
+        node.output.extend(outputs)
+        node.name = self._node_name(op)
+        self.emitted.op_names[node.name] = op
+        text = str(op.location)
+        if text != node.name:
+            node.metadata_props.add(key=LOCATION_KEY, value=text)
+        for name, value in op.attributes.items():
+            node.attribute.append(proto.attribute_message(name, value, self._body))
+
+    def _node_name(self, op: Op) -> str:
+        hint, number = op.location.name or op.name, 0
+        name = hint
+        while name in self.node_names:
+            number += 1
+            name = f"{hint}_{number}"
+        self.node_names.add(name)
+        return name
+
+    def _body(self, graph: Graph) -> GraphProto:
+        message = GraphProto()
+        self.fill(message, graph, outermost=False)
+        return message
+
+
+def save_onnx(graph: Graph, path: str | os.PathLike[str]) -> None:
+    """Write a graph as an .onnx file; weights beyond 2 GiB go to `<name>.data` beside it.
+
+    The file appears whole or not at all: it is written under a temporary name, synced and renamed.
+    """
+    target = Path(path)
+    emitted = emit(graph)
+    if emitted.weight_bytes > LARGEST_SINGLE_FILE:
+        _save_with_data_file(emitted, target)
+        return
+    with _replacing(target) as file:
+        for chunk in serialized(emitted):
+            file.write(chunk)
+
+
+def serialized(emitted: Emitted) -> Iterator[bytes | memoryview]:
+    """The chunks of the ONNX file of a model; a weight is looked at only when its chunk is asked for."""
+    shell, graph = ModelProto(), GraphProto()
+    shell.CopyFrom(emitted.model)
+    graph.CopyFrom(emitted.model.graph)
+    shell.ClearField("graph")
+    initializers = list(graph.initializer)
+    headers: list[tuple[bytes, Tensor | None]] = []
+    for initializer in initializers:
+        tensor = emitted.weights.get(initializer.name)
+        message = initializer.SerializeToString()
+        if tensor is None:
+            headers.append((field_prefix(5, len(message)) + message, None))
+            continue
+        message += field_prefix(9, tensor.byte_count)
+        headers.append((field_prefix(5, len(message) + tensor.byte_count) + message, tensor))
+    graph.ClearField("initializer")
+    head = graph.SerializeToString()
+    total = len(head) + sum(len(h) + (t.byte_count if t is not None else 0) for h, t in headers)
+    yield shell.SerializeToString() + field_prefix(7, total) + head
+    for header, tensor in headers:
+        yield header
+        if tensor is not None:
+            assert isinstance(tensor.data, memoryview)
+            yield tensor.data
+
+
+def _save_with_data_file(emitted: Emitted, target: Path) -> None:
+    places: dict[str, tuple[str, int, int]] = {}
+    data_name = target.name + ".data"
+    offset = 0
+    with _replacing(target.with_name(data_name)) as file:
+        for name, tensor in emitted.weights.items():
+            padding = -offset % 4096
+            file.write(b"\0" * padding)
+            offset += padding
+            assert not isinstance(tensor.data, tuple)
+            file.write(tensor.data)
+            places[name] = (data_name, offset, tensor.data.nbytes)
+            offset += tensor.data.nbytes
+    with _replacing(target) as file:
+        file.write(emitted.refer(places.__getitem__).SerializeToString())
+
+
+class _replacing:  # noqa: N801  # reads as a statement: with _replacing(path) as file
+    """A file that takes the place of `path` when the block ends well, and leaves nothing when it does not."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __enter__(self):  # noqa: ANN204
+        descriptor, self.temporary = tempfile.mkstemp(prefix=f".{self.path.name}.", dir=self.path.absolute().parent)
+        os.fchmod(descriptor, 0o644)
+        self.file = os.fdopen(descriptor, "wb")
+        return self.file
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        self.file.flush()
+        if kind is None:
+            os.fsync(self.file.fileno())
+        self.file.close()
+        if kind is None:
+            os.replace(self.temporary, self.path)
+        else:
+            os.unlink(self.temporary)
+
+
+__all__ = ["Emitted", "SparseType", "TensorType", "emit", "save_onnx", "serialized", "to_model"]

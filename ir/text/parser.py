@@ -1,0 +1,358 @@
+"""Text back to graphs, by the grammar in `ir.lark`; a mistake is shown in the text with a caret under it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import TypeAlias
+
+import lark
+import numpy as np
+from lark import Lark, Token, Tree
+
+from .. import dims, infer, shapes
+from ..diagnostics import ModelError
+from ..dims import Dim
+from ..graph import Attribute, EmptyList, Graph, Op, Value, constant_op
+from ..location import Location, at
+from ..tensors import SparseTensor, Tensor
+from ..types import BY_TEXT, UNKNOWN, DType, MapType, OptionalType, SequenceType, SparseType, TensorType, Type
+from ..verify import check_op, verify
+from .weights import tensor_from_raw
+
+Node: TypeAlias = "Tree[Token]"
+Lookup: TypeAlias = Callable[[str], "memoryview | None"]
+
+
+class TextError(ModelError):
+    """A mistake in the text form; the message shows the line with a caret under the culprit."""
+
+    def __init__(self, message: str, source: str, name: str, line: int, column: int, width: int) -> None:
+        lines = source.splitlines()
+        shown = lines[line - 1] if 0 < line <= len(lines) else ""
+        caret = " " * (column - 1) + "^" * max(1, min(width, len(shown) - column + 1))
+        self.line, self.column = line, column
+        super().__init__(f"{message}\n{shown}\n{caret}", location=f"{name}:{line}:{column}")
+
+
+def parse_graph(text: str, *, weights: Mapping[str, Tensor] | Lookup | None = None, name: str = "<text>") -> Graph:
+    """The graph a text stands for, verified; types left out are inferred.
+
+    `weights` finds elided constants by digest. Raises TextError pointing at the first mistake.
+    """
+    builder = _Builder(text, name, weights)
+    try:
+        tree = _parser().parse(text)
+    except lark.exceptions.UnexpectedInput as error:
+        raise builder.unexpected(error) from None
+    graph = builder.graph(tree, None)
+    verify(graph)
+    return graph
+
+
+@lru_cache(maxsize=1)
+def _parser() -> Lark:
+    grammar = Path(__file__).with_name("ir.lark").read_text()
+    return Lark(grammar, parser="lalr", maybe_placeholders=True, propagate_positions=True)
+
+
+class _Names:
+    """The values in scope while a graph is read."""
+
+    def __init__(self, outer: _Names | None) -> None:
+        self.outer = outer
+        self.values: dict[str, Value] = {}
+
+    def find(self, name: str) -> Value | None:
+        scope: _Names | None = self
+        while scope is not None:
+            if name in scope.values:
+                return scope.values[name]
+            scope = scope.outer
+        return None
+
+
+class _Builder:
+    def __init__(self, text: str, name: str, weights: Mapping[str, Tensor] | Lookup | None) -> None:
+        self.text = text
+        self.name = name
+        self.weights = weights
+        self.opsets: dict[str, int] = {}
+
+    def unexpected(self, error: lark.exceptions.UnexpectedInput) -> TextError:
+        line, column = max(error.line, 1), max(error.column, 1)
+        if isinstance(error, lark.exceptions.UnexpectedToken) and error.token.type == "$END":
+            last = self.text.rstrip().splitlines() or [""]
+            return TextError("the text ends too early", self.text, self.name, len(last), len(last[-1]) + 1, 1)
+        width = len(error.token) if isinstance(error, lark.exceptions.UnexpectedToken) else 1
+        return TextError("this does not belong here", self.text, self.name, line, column, width)
+
+    def error(self, message: str, where: Node | Token) -> TextError:
+        if isinstance(where, Token):
+            return TextError(message, self.text, self.name, where.line or 1, where.column or 1, len(where))
+        meta = where.meta
+        if meta.empty:
+            return TextError(message, self.text, self.name, 1, 1, 1)
+        width = meta.end_column - meta.column if meta.end_line == meta.line else 1
+        return TextError(message, self.text, self.name, meta.line, meta.column, width)
+
+    def graph(self, tree: Node, outer: _Names | None) -> Graph:
+        parts = list(tree.children)
+        graph = Graph(_word(_tree(parts[0])))
+        names = _Names(outer)
+        trees = [part for part in parts[1:] if isinstance(part, Tree)]
+        for part in trees:
+            if part.data == "opsets":
+                graph.opsets = {_unquote(k): int(v) for k, v in _pairs(part)}
+                self.opsets = graph.opsets
+            elif part.data == "metadata":
+                graph.metadata = {_unquote(k): _unquote(v) for k, v in _pairs(part)}
+        outputs: list[tuple[str, Type]] = []
+        for part in trees:
+            if part.data == "input":
+                self._input(graph, part, names)
+            elif part.data == "output":
+                outputs.append((_value_name(_token(part.children[0])), self.type(_tree(part.children[1]))))
+            elif part.data == "constant":
+                self._constant(graph, part, names)
+            elif part.data == "operation":
+                self._operation(graph, part, names)
+            elif part.data == "return":
+                returned = [self._operand(_tree(o), names) for o in part.children if o is not None]
+                if len(returned) != len(outputs):
+                    raise self.error(f"{len(returned)} values are returned for {len(outputs)} outputs", part)
+                for value, (output_name, kind), operand in zip(returned, outputs, part.children, strict=True):
+                    if value is None:
+                        raise self.error("an output cannot be absent", _tree(operand))
+                    graph.add_output(value, output_name, kind)
+        return graph
+
+    def _input(self, graph: Graph, part: Node, names: _Names) -> None:
+        token, signature, kind, data = part.children
+        name = _value_name(_token(token))
+        input_type = self.type(_tree(kind))
+        default = None
+        if data is not None:
+            default = self._tensor(input_type, _tree(data), part)
+        value = graph.add_input(name if signature is None else _unquote(_token(signature)), input_type, default)
+        value.name = name
+        self._define(names, _token(token), value)
+
+    def _define(self, names: _Names, token: Token, value: Value) -> None:
+        name = _value_name(token)
+        if name in names.values:
+            raise self.error(f"{token} is defined twice", token)
+        value.name = name
+        names.values[name] = value
+
+    def _operand(self, operand: Node, names: _Names) -> Value | None:
+        token = _token(operand.children[0])
+        if token == "_":
+            return None
+        value = names.find(_value_name(token))
+        if value is None:
+            raise self.error(f"{token} is not defined", token)
+        return value
+
+    def _constant(self, graph: Graph, part: Node, names: _Names) -> None:
+        results, location, kind, data = part.children
+        tensor = self._tensor(self.type(_tree(kind)), _tree(data), part)
+        op = graph.append(constant_op(tensor, _location(_tree(location))))
+        self._define(names, _token(_tree(results).children[0]), op.result)
+
+    def _operation(self, graph: Graph, part: Node, names: _Names) -> None:
+        results = part.children[0]
+        trees = [child for child in part.children[1:] if isinstance(child, Tree)]
+        operands = [self._operand(t, names) for t in trees if t.data == "operand"]
+        attributes = {_word(_tree(t.children[0])): self._attribute(_tree(t.children[1]), names) for t in trees if t.data == "attribute"}
+        types = [self.type(t) for t in trees if t.data in _TYPES]
+        locations = [_location(t) for t in trees if t.data == "location"]
+        tokens = [_token(t) for t in results.children] if isinstance(results, Tree) else []
+        if types and len(types) != len(tokens):
+            raise self.error(f"{len(tokens)} results but {len(types)} types", part)
+        domain, version, name = _op_identity(trees[0])
+        location = locations[0] if locations else at(f"{self.name}:{part.meta.line}")
+        op = Op(name, operands, attributes, types or (UNKNOWN,) * len(tokens), location, domain=domain, version=version)
+        graph.append(op)
+        try:
+            check_op(op, self.opsets)
+            if types:
+                if op.results:
+                    op.results[0].content = shapes.infer_content(op)
+            else:
+                infer.refresh(op)
+        except ModelError as error:
+            raise self.error(error.message, trees[0]) from None
+        for token, result in zip(tokens, op.results, strict=True):
+            self._define(names, token, result)
+
+    def _attribute(self, node: Node, names: _Names) -> Attribute:
+        kind = node.data
+        if kind == "graph":
+            return self.graph(node, names)
+        if kind == "list":
+            return tuple(self._attribute(_tree(item), names) for item in node.children)  # type: ignore[return-value]  # no lists in lists
+        if kind == "empty_list":
+            return EmptyList(str(node.children[0]))
+        if kind == "dense":
+            return self._tensor(self.type(_tree(node.children[0])), _tree(node.children[1]), node)
+        if kind == "sparse":
+            shape_node, *rest = (_tree(child) for child in node.children)
+            shape = tuple(int(t) for t in shape_node.children if t != "_")
+            values, indices = (self._tensor(self.type(rest[i]), rest[i + 1], node) for i in (0, 2))
+            return SparseTensor(values, indices, shape)
+        if kind == "type_value":
+            return self.type(_tree(node.children[0]))
+        token = _token(node.children[0])
+        if kind == "int_value":
+            return int(token)
+        if kind == "float_value":
+            return float(np.float32(token))
+        if kind == "string_value":
+            return _unquote(token)
+        return bytes.fromhex(token[2:])
+
+    def _tensor(self, kind: Type, data: Node, where: Node) -> Tensor:
+        if not isinstance(kind, TensorType) or kind.static_shape is None:
+            raise self.error(f"a constant cannot be {kind}", where)
+        dtype, shape = kind.dtype, kind.static_shape
+        elements = int(np.prod(shape, dtype=np.int64))
+        if data.data == "digest":
+            return self._elided(dtype, shape, _token(data.children[0]))
+        if data.data == "hex_data":
+            raw = bytes.fromhex(str(data.children[0])[2:])
+            if len(raw) != dtype.byte_count(elements):
+                raise self.error(f"{len(raw)} bytes do not make {kind}", data)
+            return Tensor(dtype, shape, memoryview(raw))
+        tokens = [_token(t) for t in data.children if t is not None]
+        if len(tokens) != elements:
+            raise self.error(f"{len(tokens)} elements do not make {kind}", data)
+        if dtype is DType.STR:
+            return Tensor(dtype, shape, tuple(_unquote(t).encode() for t in tokens))
+        try:
+            if dtype.is_integer:
+                return Tensor.from_array(np.array([int(t) for t in tokens], dtype.numpy).reshape(shape), dtype)
+            values = np.array([float(t) for t in tokens], np.float64)
+        except (ValueError, OverflowError):
+            raise self.error(f"an element is no {dtype.text}", data) from None
+        return Tensor.from_array(values.astype(dtype.numpy).reshape(shape), dtype)
+
+    def _elided(self, dtype: DType, shape: tuple[int, ...], token: Token) -> Tensor:
+        digest = str(token)[1:]
+        if isinstance(self.weights, Mapping):
+            found = self.weights.get(digest)
+            if found is not None:
+                return found
+        elif self.weights is not None:
+            raw = self.weights(digest)
+            if raw is not None:
+                return tensor_from_raw(dtype, shape, raw)
+        raise self.error("this constant was elided; give the weights saved with the text", token)
+
+    def type(self, node: Node) -> Type:
+        """The type a subtree stands for."""
+        kind, children = node.data, node.children
+        if kind == "unknown":
+            return UNKNOWN
+        if kind == "sequence":
+            return SequenceType(self.type(_tree(children[0])))
+        if kind == "optional":
+            return OptionalType(self.type(_tree(children[0])))
+        if kind == "sparse_type":
+            inner = self.type(_tree(children[0]))
+            assert isinstance(inner, TensorType)
+            return SparseType(inner.dtype, inner.shape)
+        token = _token(children[0])
+        dtype = BY_TEXT.get(str(token))
+        if dtype is None:
+            raise self.error(f"there is no dtype {token}", token)
+        if kind == "map":
+            return MapType(dtype, self.type(_tree(children[1])))
+        if kind == "unranked":
+            return TensorType(dtype, None)
+        return TensorType(dtype, tuple(self._dim(_tree(d)) for d in children[1:] if d is not None))
+
+    def _dim(self, node: Node) -> Dim:
+        if node.data == "unknown_dim":
+            return None
+        if node.data == "number":
+            return int(_token(node.children[0]))
+        if node.data == "symbol":
+            return dims.named(str(node.children[0]))
+        if node.data == "quoted_symbol":
+            return dims.named(_unquote(_token(node.children[0])))
+        if node.data == "term":
+            return dims.product(self._dim(_tree(f)) for f in node.children)
+        if node.data == "call":
+            function = dims.FUNCTIONS.get(str(node.children[0]))
+            if function is None:
+                raise self.error(f"there is no dim function {node.children[0]}", node)
+            first, second = (self._dim(_tree(a)) for a in node.children[1:])
+            return function(first, second)
+        total: Dim = 0
+        sign = -1 if node.data == "negative_sum" else 1
+        for child in node.children:
+            part = _tree(child)
+            if part.data == "sign":
+                sign = -1 if part.children[0] == "-" else 1
+                continue
+            total = dims.add(total, dims.multiply(self._dim(part), sign))
+        return total
+
+
+_TYPES = frozenset({"tensor", "unranked", "sequence", "optional", "sparse_type", "map", "unknown"})
+
+
+def _tree(child: object) -> Node:
+    assert isinstance(child, Tree)
+    return child
+
+
+def _token(child: object) -> Token:
+    assert isinstance(child, Token)
+    return child
+
+
+def _unquote(token: Token | str) -> str:
+    return json.loads(token)
+
+
+def _word(node: Node) -> str:
+    token = _token(node.children[0])
+    return _unquote(token) if token.startswith('"') else str(token)
+
+
+def _value_name(token: Token) -> str:
+    text = token[1:]
+    return _unquote(text) if text.startswith('"') else text
+
+
+def _pairs(node: Node) -> Iterable[tuple[Token, Token]]:
+    tokens = [_token(t) for t in node.children]
+    return zip(tokens[::2], tokens[1::2], strict=True)
+
+
+def _op_identity(node: Node) -> tuple[str, int | None, str]:
+    text = _token(node.children[0])
+    full = _unquote(text) if node.data == "quoted_op" else str(text)
+    domain, separator, name = full.rpartition("::")
+    if not separator:
+        return "", None, full
+    base, pinned, version = domain.partition("@")
+    return ("" if base == "ai.onnx" else base), int(version) if pinned else None, name
+
+
+def _location(node: Node) -> Location:
+    origins_node, *rewrites = node.children
+    children = _tree(origins_node).children
+    origins = [_word(c) if isinstance(c, Tree) else _unquote(_token(c)) for c in children]
+    via = [_unquote(_token(r)) for r in rewrites if r is not None]
+    if len(origins) == 1 and not via:
+        return at(origins[0])
+    length = max(len(origins), len(via))
+    origins += [""] * (length - len(origins))
+    via += [""] * (length - len(via))
+    first, *others = (Location(origin=o, rewrite=r) for o, r in zip(origins, via, strict=True))
+    return Location(origin=first.origin, rewrite=first.rewrite, parents=tuple(others))

@@ -1,0 +1,162 @@
+"""What a pass is: a frozen dataclass whose fields are its options, with a contract that says what it may change."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field, fields
+from enum import IntEnum
+from typing import ClassVar
+
+from irc.ir import Graph, Op, UsageError, Value, closest
+
+
+class Contract(IntEnum):
+    """What a rewrite may change, from nothing to accuracy. NaN, Inf, signed zero and integer wrap are kept below LOSSY."""
+
+    EXACT = 0  # the same bits
+    REASSOCIATING = 1  # the same mathematics, another rounding
+    LOSSY = 2  # needs an error budget
+
+    @property
+    def text(self) -> str:
+        """The word used in listings."""
+        return self.name.lower()
+
+
+class LimitReached(Exception):  # noqa: N818  # not an error: it ends the rewriting on purpose
+    """The rewrite limit is used up; the manager stops here and keeps what was done."""
+
+
+@dataclass
+class Context:
+    """What a running pass reports to: counts by rewrite, the limit, what is disabled, and why things did not match."""
+
+    limit: int | None = None
+    disabled: frozenset[str] = frozenset()
+    strictest: Contract = Contract.LOSSY
+    counts: Counter[str] = field(default_factory=Counter[str])
+    misses: list[tuple[str, str, str]] = field(default_factory=list[tuple[str, str, str]])
+    remark: bool = False
+
+    @property
+    def total(self) -> int:
+        """All rewrites so far."""
+        return self.counts.total()
+
+    def take(self, rewrite: str) -> None:
+        """Count one application of `rewrite` before it is done. Raises LimitReached when none is left."""
+        if self.limit is not None and self.total >= self.limit:
+            raise LimitReached
+        self.counts[rewrite] += 1
+
+    def allows(self, rewrite: str, contract: Contract) -> bool:
+        """Whether a rewrite is neither disabled nor beyond the strictest contract in force."""
+        return rewrite not in self.disabled and contract <= self.strictest
+
+    def miss(self, rewrite: str, op: Op, reason: str) -> None:
+        """Remember why `rewrite` did not apply to `op`, when remarks are asked for."""
+        if self.remark:
+            self.misses.append((rewrite, str(op.location), f"{op.qualified_name} at {op.location}: {reason}"))
+
+
+@dataclass(frozen=True)
+class Pass:
+    """A transformation of a graph. Subclasses are frozen dataclasses; their fields are options with defaults.
+
+    `run` changes the graph in place, counts each rewrite with `context.take(name)` before doing it, and keeps the laws that
+    `irc.ir.verify` checks. `name` is kebab-case; the class docstring's first line is what `irc passes` shows.
+    """
+
+    name: ClassVar[str] = ""
+    contract: ClassVar[Contract] = Contract.EXACT
+
+    def __init_subclass__(cls, *, name: str = "", contract: Contract = Contract.EXACT) -> None:
+        super().__init_subclass__()
+        cls.name = name
+        cls.contract = contract
+
+    def run(self, graph: Graph, context: Context) -> None:
+        """Transform `graph` in place."""
+        raise NotImplementedError(f"{type(self).__name__} does not say what it does")
+
+    @classmethod
+    def rewrites(cls) -> Iterable[tuple[str, Contract, str]]:
+        """The rewrites this pass may apply: name, contract, and what each does."""
+        return ((cls.name, cls.contract, first_line(cls.__doc__)),)
+
+    def options(self) -> dict[str, object]:
+        """The options that differ from their defaults, by kebab-case name."""
+        changed = {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) != f.default}
+        return {name.replace("_", "-"): value for name, value in changed.items()}
+
+    def __str__(self) -> str:
+        options = self.options()
+        if not options:
+            return self.name
+        return f"{self.name}{{{', '.join(f'{k}={_option_text(v)}' for k, v in options.items())}}}"
+
+
+def make_pass(kind: type[Pass], options: dict[str, str]) -> Pass:
+    """A pass with options given as text. Raises UsageError for an unknown option or a value of the wrong type."""
+    known = {f.name.replace("_", "-"): f for f in fields(kind)}
+    values: dict[str, object] = {}
+    for name, text in options.items():
+        kebab = name.replace("_", "-")
+        if kebab not in known:
+            hint = closest(kebab, list(known)) or (f"it has {', '.join(known)}" if known else "it has none")
+            raise UsageError(f"pass '{kind.name}' has no option '{name}'", hint=hint)
+        values[known[kebab].name] = _option_value(kind.name, kebab, known[kebab].default, text)
+    return kind(**values)
+
+
+def _option_text(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return ":".join(map(str, value)) if isinstance(value, tuple) else str(value)  # type: ignore[arg-type]  # options are flat
+
+
+def _option_value(pass_name: str, option: str, default: object, text: str) -> object:
+    try:
+        if isinstance(default, bool):
+            return {"true": True, "false": False}[text.lower()]
+        if isinstance(default, int):
+            return int(text)
+        if isinstance(default, float):
+            return float(text)
+        if isinstance(default, tuple):
+            return tuple(part for part in text.split(":") if part)
+    except (ValueError, KeyError):
+        wanted = type(default).__name__
+        raise UsageError(f"option '{option}' of pass '{pass_name}' is {text!r}, which is no {wanted}") from None
+    return text
+
+
+def first_line(doc: str | None) -> str:
+    """The first line of a docstring."""
+    return (doc or "").strip().splitlines()[0] if doc and doc.strip() else ""
+
+
+def erase_dead(op: Op) -> tuple[list[Op], list[Op]]:
+    """Erase `op` if nobody uses it, then whatever only it used: what was erased, and the makers that lost a user but stay."""
+    erased: list[Op] = []
+    makers: dict[Op, None] = {}
+    pending = [op]
+    while pending:
+        current = pending.pop()
+        if current.graph is None or not current.is_dead:
+            continue
+        used = [v.op for v in operands_of(current) if v.op is not None]
+        current.graph.erase(current)
+        erased.append(current)
+        pending.extend(used)
+        makers.update(dict.fromkeys(used))
+    return erased, [maker for maker in makers if maker.graph is not None]
+
+
+def operands_of(op: Op) -> list[Value]:
+    """The values an op uses, those its bodies capture included."""
+    own = [v for v in op.operands if v is not None]
+    for body in op.bodies:
+        own.extend(body.captures())
+    return own

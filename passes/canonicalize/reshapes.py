@@ -1,0 +1,124 @@
+"""Reshape, Squeeze, Unsqueeze and Flatten: those that change nothing vanish, and what feeds a reshape need not reshape."""
+
+from __future__ import annotations
+
+from irc.ir import Op, Tensor, Value
+from irc.ir.shapes import content_of
+
+from ..rewriter import No, Rewriter, Rule, rule
+
+_SAME_ELEMENTS = ("Reshape", "Squeeze", "Unsqueeze", "Flatten")
+
+
+@rule(*_SAME_ELEMENTS)
+def reshape_of_nothing(op: Op, rewrite: Rewriter) -> Value | No:
+    """A reshape to the shape its input has is its input."""
+    if not rewrite.same_type(op.needed(0), op.result):
+        return No("its shape is not provably its input's")
+    return op.needed(0)
+
+
+@rule("Reshape")
+def reshape_of_reshape(op: Op, rewrite: Rewriter) -> Value | No:
+    """Only the last of several reshapes counts, unless its shape copies dims (0) of the one before."""
+    inner = op.needed(0).op
+    if inner is None or not inner.is_a(*_SAME_ELEMENTS):
+        return No("its input is no reshape")
+    target = content_of(op.operand(1))
+    if target is None or any(isinstance(d, int) and d == 0 for d in target):
+        return No("its shape may copy a dim of its input")
+    return rewrite.op("Reshape", [inner.operand(0), op.operand(1)], dict(op.attributes))
+
+
+@rule("Reshape")
+def plain_reshape(op: Op, rewrite: Rewriter) -> Value | No:
+    """`allowzero` says nothing where the shape has no zero."""
+    if "allowzero" not in op.attributes:
+        return No("it is plain")
+    target = op.constant_operand(1)
+    if op.integer("allowzero", 0) and (target is None or not target.array.all()):
+        return No("its shape may hold a zero that counts")
+    return rewrite.op("Reshape", [op.operand(0), op.operand(1)])
+
+
+@rule("Squeeze")
+def squeeze_of_unsqueeze(op: Op, rewrite: Rewriter) -> Value | No:
+    """Taking away the dims just put in gives back the input."""
+    inner = op.needed(0).op
+    if inner is None or not inner.is_a("Unsqueeze"):
+        return No("its input is no Unsqueeze")
+    taken, put = _axes(op, _rank(op.needed(0))), _axes(inner, _rank(inner.result))
+    if taken is None or taken != put:
+        return No("it takes other dims than were put in")
+    return inner.needed(0)
+
+
+@rule("Unsqueeze")
+def unsqueeze_of_squeeze(op: Op, rewrite: Rewriter) -> Value | No:
+    """Putting in the dims just taken away gives back the input."""
+    inner = op.needed(0).op
+    if inner is None or not inner.is_a("Squeeze"):
+        return No("its input is no Squeeze")
+    put, taken = _axes(op, _rank(op.result)), _axes(inner, _rank(inner.needed(0)))
+    if put is None or taken != put:
+        return No("it puts in other dims than were taken away")
+    return inner.needed(0)
+
+
+@rule("Unsqueeze")
+def unsqueeze_of_unsqueeze(op: Op, rewrite: Rewriter) -> Value | No:
+    """Two unsqueezes in a row are one: the inner axes shift past the outer ones."""
+    inner = op.needed(0).op
+    if inner is None or not inner.is_a("Unsqueeze"):
+        return No("its input is no Unsqueeze")
+    outer_axes, inner_axes, rank = _axes(op, _rank(op.result)), _axes(inner, _rank(inner.result)), _rank(op.result)
+    if outer_axes is None or inner_axes is None or rank is None:
+        return No("its axes or its rank are not known")
+    kept = [i for i in range(rank) if i not in outer_axes]
+    axes = sorted([*outer_axes, *(kept[a] for a in inner_axes)])
+    return rewrite.op("Unsqueeze", [inner.operand(0), rewrite.constant(Tensor.integers(axes))])
+
+
+@rule("Squeeze")
+def squeeze_of_squeeze(op: Op, rewrite: Rewriter) -> Value | No:
+    """Two squeezes in a row are one: the outer axes count among the dims the inner one left."""
+    inner = op.needed(0).op
+    if inner is None or not inner.is_a("Squeeze"):
+        return No("its input is no Squeeze")
+    rank = _rank(inner.needed(0))
+    outer_axes, inner_axes = _axes(op, _rank(op.needed(0))), _axes(inner, rank)
+    if outer_axes is None or inner_axes is None or rank is None:
+        return No("its axes or its rank are not known")
+    kept = [i for i in range(rank) if i not in inner_axes]
+    axes = sorted([*inner_axes, *(kept[a] for a in outer_axes)])
+    return rewrite.op("Squeeze", [inner.operand(0), rewrite.constant(Tensor.integers(axes))])
+
+
+def _rank(value: Value) -> int | None:
+    return None if value.shape is None else len(value.shape)
+
+
+def _axes(op: Op, rank: int | None) -> list[int] | None:
+    """The axes of a Squeeze or Unsqueeze, counted from the front of a shape of `rank` dims and sorted."""
+    if rank is None:
+        return None
+    if op.operand(1) is None:
+        shape = op.needed(0).shape
+        known = shape is not None and op.name == "Squeeze" and all(isinstance(d, int) for d in shape)
+        return [i for i, d in enumerate(shape or ()) if d == 1] if known else None
+    axes = content_of(op.operand(1))
+    if axes is None or not all(isinstance(a, int) for a in axes):
+        return None
+    return sorted(a + rank if a < 0 else a for a in axes if isinstance(a, int))
+
+
+RULES: tuple[Rule, ...] = (
+    reshape_of_nothing,
+    squeeze_of_unsqueeze,
+    unsqueeze_of_squeeze,
+    unsqueeze_of_unsqueeze,
+    squeeze_of_squeeze,
+    reshape_of_reshape,
+    plain_reshape,
+)
+

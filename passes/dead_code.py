@@ -1,0 +1,29 @@
+"""Removes what nobody uses; inputs stay, used or not, because they are the model's signature."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from irc.ir import Graph
+
+from .base import Context, Contract, Pass
+
+
+@dataclass(frozen=True)
+class DeadCode(Pass, name="dead-code", contract=Contract.EXACT):
+    """Remove ops whose results nobody uses."""
+
+    def run(self, graph: Graph, context: Context) -> None:
+        """Erase from the last op to the first, so that one sweep finds everything."""
+        pending = [graph]
+        while pending:
+            current = pending.pop()
+            op = current.last
+            while op is not None:
+                previous = op.prev
+                if op.is_dead:
+                    context.take(self.name)
+                    current.erase(op)
+                else:
+                    pending.extend(op.bodies)
+                op = previous

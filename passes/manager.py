@@ -1,0 +1,149 @@
+"""Runs a pipeline as transactions: after each pass the graph is verified and its signature compared, or the pass never was.
+
+A pass that raises, breaks the IR or changes the signature is rolled back and reported, and the others go on. Rolling back is
+replaying: the passes that did well run again on a copy kept from the start, so that a good run pays for one copy only.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from irc.ir import Graph, IrcError, Type, verify
+from irc.ir.clone import clone_graph
+
+from .base import Context, Contract, LimitReached, Pass
+
+
+@dataclass(frozen=True)
+class PassRecord:
+    """What one pass did: how long it took in seconds, its rewrites by name, ops before and after, and why it was rolled back."""
+
+    name: str
+    text: str
+    seconds: float
+    rewrites: dict[str, int]
+    ops_before: int
+    ops_after: int
+    failure: str | None = None
+
+    @property
+    def changes(self) -> int:
+        """All rewrites of this pass."""
+        return sum(self.rewrites.values())
+
+
+class Instrument:
+    """Watches a pipeline; each method may be overridden."""
+
+    def started(self, graph: Graph) -> None:
+        """Called once before the first pass."""
+
+    def finished_pass(self, graph: Graph, record: PassRecord) -> None:
+        """Called after each pass, also one that was rolled back."""
+
+
+@dataclass
+class PassManager:
+    """A pipeline with its rules of conduct.
+
+    `disabled` names passes and rewrites not to apply, `rewrite_limit` ends rewriting after so many applications over all
+    passes, `strictest` is the loosest contract allowed.
+    """
+
+    passes: Sequence[Pass]
+    instruments: Sequence[Instrument] = ()
+    disabled: frozenset[str] = frozenset()
+    rewrite_limit: int | None = None
+    strictest: Contract = Contract.REASSOCIATING
+    remark: bool = False
+    records: list[PassRecord] = field(default_factory=list[PassRecord])
+    misses: list[tuple[str, str, str]] = field(default_factory=list[tuple[str, str, str]])
+
+    def run(self, graph: Graph) -> Graph:
+        """The optimized graph: `graph` itself, changed, or a replayed copy after a rollback."""
+        pristine = clone_graph(graph) if self.passes else graph
+        for instrument in self.instruments:
+            instrument.started(graph)
+        spent = 0
+        done: list[tuple[Pass, int | None]] = []
+        for one in self.passes:
+            if one.name in self.disabled:
+                continue
+            left = None if self.rewrite_limit is None else self.rewrite_limit - spent
+            record, stop = self._attempt(one, graph, left)
+            if record.failure is not None:
+                graph = self._replay(pristine, done)
+            else:
+                spent += record.changes
+                done.append((one, left))
+            self.records.append(record)
+            for instrument in self.instruments:
+                instrument.finished_pass(graph, record)
+            if stop:
+                break
+        return graph
+
+    def _context(self, limit: int | None) -> Context:
+        return Context(limit=limit, disabled=self.disabled, strictest=self.strictest, remark=self.remark)
+
+    def _attempt(self, one: Pass, graph: Graph, limit: int | None) -> tuple[PassRecord, bool]:
+        context, signature, before = self._context(limit), _signature(graph), op_count(graph)
+        start, failure, stop = time.perf_counter(), None, False
+        try:
+            one.run(graph, context)
+        except LimitReached:
+            stop = True
+        except Exception as error:  # any defect of a pass must end in a rollback, whatever it raises
+            failure = f"{type(error).__name__}: {error}" if not isinstance(error, IrcError) else str(error)
+        if failure is None:
+            failure = _broken(graph, signature)
+        seconds = time.perf_counter() - start
+        self.misses.extend(context.misses)
+        rewrites = dict(context.counts) if failure is None else {}
+        return PassRecord(one.name, str(one), seconds, rewrites, before, op_count(graph), failure), stop and failure is None
+
+    def _replay(self, pristine: Graph, done: list[tuple[Pass, int | None]]) -> Graph:
+        graph = clone_graph(pristine)
+        for one, limit in done:
+            try:
+                one.run(graph, self._context(limit))
+            except LimitReached:
+                break
+        return graph
+
+    @property
+    def failures(self) -> list[PassRecord]:
+        """The passes that were rolled back."""
+        return [record for record in self.records if record.failure is not None]
+
+    @property
+    def totals(self) -> Counter[str]:
+        """All rewrites by name."""
+        total: Counter[str] = Counter()
+        for record in self.records:
+            total.update(record.rewrites)
+        return total
+
+
+Signature = tuple[list[tuple[str, Type, bool]], list[tuple[str, Type]]]
+
+
+def _signature(graph: Graph) -> Signature:
+    inputs = [(n, v.type, v in graph.defaults) for n, v in zip(graph.input_names, graph.inputs, strict=True)]
+    return inputs, list(zip(graph.output_names, graph.output_types, strict=True))
+
+
+def _broken(graph: Graph, signature: Signature) -> str | None:
+    try:
+        verify(graph)
+    except IrcError as error:
+        return f"it broke the IR: {error}"
+    return None if _signature(graph) == signature else "it changed the model's signature"
+
+
+def op_count(graph: Graph) -> int:
+    """The ops of a graph and its bodies, constants not counted."""
+    return sum(1 for op in graph.walk() if not op.is_constant)

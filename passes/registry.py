@@ -1,0 +1,120 @@
+"""All passes, as visible lists: what irc ships, what the levels run, and what a user's file or package adds by name."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from irc.ir import Graph, UsageError
+
+from .base import Context, Pass
+from .canonicalize import Canonicalize
+from .cse import CommonSubexpressions
+from .dead_code import DeadCode
+from .fold_constants import FoldConstants
+from .pads import FoldPads
+from .pipeline import parse_pipeline
+from .rewriter import Rewriter, Rule
+
+PASSES: tuple[type[Pass], ...] = (
+    DeadCode,
+    FoldConstants,
+    CommonSubexpressions,
+    Canonicalize,
+    FoldPads,
+)
+
+# Folding comes before canonicalization, which reads constants, and after it again, because canonical forms expose new ones.
+# Merging comes when both have made equal things look equal.
+_EXACT: tuple[Pass, ...] = (
+    DeadCode(),
+    FoldConstants(),
+    Canonicalize(),
+    CommonSubexpressions(),
+    FoldConstants(),
+    Canonicalize(),
+    CommonSubexpressions(),
+    DeadCode(),
+)
+
+LEVELS: dict[str, tuple[Pass, ...]] = {
+    "O0": (),
+    "O1": _EXACT,
+    "O2": (*_EXACT[:-1], FoldPads(), DeadCode()),
+}
+LEVELS["O3"] = LEVELS["O2"]
+
+ENTRY_POINT = "irc.passes"
+
+
+def _rule_pass(one: Rule) -> type[Pass]:
+    @dataclass(frozen=True)
+    class OneRule(Pass, name=one.name, contract=one.contract):
+        def run(self, graph: Graph, context: Context) -> None:
+            Rewriter(graph, (one,), context).run()
+
+    OneRule.__doc__ = one.function.__doc__
+    return OneRule
+
+
+@dataclass(frozen=True)
+class Registry:
+    """The passes a pipeline text may name."""
+
+    passes: Mapping[str, type[Pass]]
+
+    def pipeline(self, text: str) -> tuple[Pass, ...]:
+        """The passes a text stands for. Raises UsageError pointing into it."""
+        return parse_pipeline(text, self.passes, LEVELS)
+
+
+def registry(files: tuple[str | Path, ...] = ()) -> Registry:
+    """Shipped passes, those of installed packages (entry point group `irc.passes`), and those of the user's `files`.
+
+    Importing a file runs it: it is the user's own code. Raises UsageError for a file that is missing, fails to import or
+    defines no pass, and for a name that is taken.
+    """
+    found: dict[str, type[Pass]] = {kind.name: kind for kind in PASSES}
+    for entry in importlib.metadata.entry_points(group=ENTRY_POINT):
+        _add(found, _passes_in(entry.load(), entry.name), f"entry point '{entry.name}'")
+    for file in files:
+        _add(found, _passes_in(_load(Path(file)), str(file)), str(file))
+    return Registry(found)
+
+
+def _add(found: dict[str, type[Pass]], new: list[type[Pass]], where: str) -> None:
+    for kind in new:
+        if kind.name in found or kind.name in LEVELS:
+            raise UsageError(f"pass '{kind.name}' exists already", location=where, hint="give it another name")
+        found[kind.name] = kind
+
+
+def _load(path: Path) -> object:
+    if not path.is_file():
+        raise UsageError(f"there is no file '{path}'", hint="--load takes a Python file with passes or rules")
+    spec = importlib.util.spec_from_file_location(f"irc_user_{path.stem}", path)
+    if spec is None or spec.loader is None:
+        raise UsageError(f"'{path}' is no Python file", hint="--load takes a Python file with passes or rules")
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:  # whatever the user's file raises, it is the file that has to be mended
+        raise UsageError(f"it fails to import: {type(error).__name__}: {error}", location=str(path)) from error
+    return module
+
+
+def _passes_in(thing: object, where: str) -> list[type[Pass]]:
+    candidates = [thing] if not inspect.ismodule(thing) else list(vars(thing).values())
+    found: list[type[Pass]] = []
+    for candidate in candidates:
+        if isinstance(candidate, Rule):
+            found.append(_rule_pass(candidate))
+        elif inspect.isclass(candidate) and issubclass(candidate, Pass) and candidate.name and candidate not in PASSES:
+            found.append(candidate)
+    if not found:
+        raise UsageError("it defines no pass and no rule", location=where, hint="subclass irc.passes.Pass with name=..., or decorate with @rule")
+    return found

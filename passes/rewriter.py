@@ -1,0 +1,234 @@
+"""Local rewrites, driven by a worklist: a rule looks at one op, and says what to use instead or why not.
+
+Laws: work is proportional to what changes; a rule that says No leaves the graph as it was; what a rule creates carries the
+locations of all it replaced; types are never widened.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+from irc.ir import Attribute, Graph, Location, Op, Tensor, TensorType, Value, constant_op, infer, types, via
+from irc.ir.dims import Dim, SymbolicDim
+
+from .base import Context, Contract, erase_dead, first_line
+
+
+@dataclass(frozen=True)
+class No:
+    """Why a rule does not apply: a lower-case clause that starts with its subject, such as `its input is not constant`."""
+
+    reason: str
+
+    def __bool__(self) -> bool:
+        return False
+
+
+Replacement = Value | Sequence[Value] | No
+RuleFunction = Callable[[Op, "Rewriter"], Replacement]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A rewrite of ops named `roots` (no names: of every op), with the contract it keeps."""
+
+    name: str
+    roots: tuple[str, ...]
+    contract: Contract
+    function: RuleFunction
+
+    @property
+    def doc(self) -> str:
+        """What the rule does, in one line."""
+        return first_line(self.function.__doc__)
+
+
+def rule(*roots: str, contract: Contract = Contract.EXACT) -> Callable[[RuleFunction], Rule]:
+    """Make a rule of a function `(op, rewrite) -> replacement or No`; it is called after the function, in kebab-case.
+
+    The function gets an op whose name is one of `roots` (`com.microsoft::Gelu` for other domains), checks first, and only
+    then builds: `rewrite.op(...)` and `rewrite.constant(...)` put new ops in front of the old one. It returns a value for
+    the op's only result, or one per result.
+    """
+
+    def decorate(function: RuleFunction) -> Rule:
+        return Rule(function.__name__.strip("_").replace("_", "-"), roots, contract, function)
+
+    return decorate
+
+
+@dataclass
+class Rewriter:
+    """The driver of one run over one graph, and the builder its rules use."""
+
+    graph: Graph
+    rules: Iterable[Rule]
+    context: Context
+    _by_root: dict[str, list[Rule]] = field(default_factory=dict[str, list[Rule]])
+    _anywhere: list[Rule] = field(default_factory=list[Rule])
+    _created: list[Op] = field(default_factory=list[Op])
+    _root: Op | None = None
+    _pending: list[Op] = field(default_factory=list[Op])
+    _queued: set[Op] = field(default_factory=set[Op])
+    _stale: set[Op] = field(default_factory=set[Op])
+
+    def __post_init__(self) -> None:
+        for one in self.rules:
+            if not self.context.allows(one.name, one.contract):
+                continue
+            if not one.roots:
+                self._anywhere.append(one)
+            for root in one.roots:
+                self._by_root.setdefault(root, []).append(one)
+        self._shared = _shared_names(self.graph)
+
+    def run(self) -> None:
+        """Apply rules until none applies anywhere."""
+        for op in reversed(list(self.graph.walk())):
+            self._queue(op)
+        while self._pending:
+            op = self._pending.pop()
+            self._queued.discard(op)
+            if op.graph is None:
+                continue
+            if op.is_dead and not op.is_constant:
+                for maker in erase_dead(op)[1]:
+                    self._queue(maker)
+                continue
+            if op in self._stale:
+                self._refresh(op)
+            self._visit(op)
+
+    def _visit(self, op: Op) -> None:
+        for one in (*self._by_root.get(op.qualified_name, ()), *self._anywhere):
+            self._root, self._created = op, []
+            answer = one.function(op, self)
+            if isinstance(answer, No):
+                self._discard()
+                self.context.miss(one.name, op, answer.reason)
+                continue
+            values = (answer,) if isinstance(answer, Value) else tuple(answer)
+            assert len(values) == len(op.results), f"{one.name} returns {len(values)} values for {len(op.results)} results"
+            try:
+                self.context.take(one.name)
+            except BaseException:
+                self._discard()
+                raise
+            self._commit(one, op, values)
+            return
+
+    def _discard(self) -> None:
+        for op in reversed(self._created):
+            if op.graph is not None and op.is_dead:
+                op.graph.erase(op)
+        self._created = []
+
+    def _commit(self, one: Rule, op: Op, values: tuple[Value, ...]) -> None:
+        created = [new for new in self._created if new.graph is not None]
+        for old, new in zip(op.results, values, strict=True):
+            if not new.name or (new.op in created and old.name):
+                new.name = old.name
+            changed = self._narrow(new, old)
+            for user in old.users:
+                self._queue(user)
+                if changed:
+                    self._stale.add(user)
+            old.replace_by(new)
+        erased, makers = erase_dead(op)
+        location = via(one.name, *_locations(erased, op))
+        for new in created:
+            new.location = location
+            if new.graph is not None and new.is_dead:
+                new.graph.erase(new)
+            self._queue(new)
+        for maker in makers:
+            self._queue(maker)
+
+    def _narrow(self, new: Value, old: Value) -> bool:
+        """Give `new` what was known of `old`; whether users of `old` learn something."""
+        learnt = new.type != old.type or new.content != old.content
+        if new.op is not None and not new.op.is_constant:
+            new.type = types.merge(new.type, old.type)
+            new.content = new.content if new.content is not None else old.content
+        return learnt
+
+    def _refresh(self, op: Op) -> None:
+        self._stale.discard(op)
+        before = [(r.type, r.content) for r in op.results]
+        infer.refresh(op, tuple(r.type for r in op.results))
+        for result, (kind, content) in zip(op.results, before, strict=True):
+            if result.type != kind or result.content != content:
+                for user in result.users:
+                    self._stale.add(user)
+                    self._queue(user)
+
+    def _queue(self, op: Op) -> None:
+        if op not in self._queued and op.graph is not None:
+            self._queued.add(op)
+            self._pending.append(op)
+
+    def op(
+        self,
+        name: str,
+        operands: Sequence[Value | None],
+        attributes: dict[str, Attribute] | None = None,
+        *,
+        results: int = 1,
+        domain: str = "",
+    ) -> Value:
+        """A new op in front of the one being rewritten; its first result."""
+        assert self._root is not None and self._root.graph is not None
+        new = infer.make(name, tuple(operands), self._root.location, attributes=attributes, results=results, domain=domain)
+        self._root.graph.insert(new, self._root)
+        self._created.append(new)
+        return new.results[0]
+
+    def constant(self, tensor: Tensor) -> Value:
+        """A new constant in front of the op being rewritten."""
+        assert self._root is not None and self._root.graph is not None
+        new = self._root.graph.insert(constant_op(tensor, self._root.location), self._root)
+        self._created.append(new)
+        return new.result
+
+    def inline(self, op: Op) -> None:
+        """Note an op of a body that a rule has moved in front of the one being rewritten."""
+        self._queue(op)
+
+    def same_dims(self, a: Sequence[Dim] | None, b: Sequence[Dim] | None) -> bool:
+        """Whether two shapes are provably equal; relying on a name several inputs share is recorded as an assumption."""
+        if a is None or b is None or len(a) != len(b) or any(x is None or x != y for x, y in zip(a, b, strict=True)):
+            return False
+        self.assume(a)
+        return True
+
+    def assume(self, shape: Sequence[Dim]) -> None:
+        """Record that a rewrite relies on inputs agreeing on the named dims in `shape`."""
+        for dim in shape:
+            if isinstance(dim, SymbolicDim):
+                self.graph.assumed_dims.update(dim.names() & self._shared)
+
+    def same_type(self, a: Value, b: Value) -> bool:
+        """Whether two tensor values provably have one dtype and shape."""
+        if not isinstance(a.type, TensorType) or not isinstance(b.type, TensorType):
+            return False
+        return a.type.dtype is b.type.dtype and self.same_dims(a.type.shape, b.type.shape)
+
+
+def _locations(erased: list[Op], root: Op) -> list[Location]:
+    return [root.location, *(gone.location for gone in erased if gone is not root and not gone.is_constant)]
+
+
+def _shared_names(graph: Graph) -> set[str]:
+    """Dim names that occur in more than one input's type."""
+    seen: set[str] = set()
+    shared: set[str] = set()
+    for value in graph.inputs:
+        own: set[str] = set()
+        for dim in value.shape or ():
+            if isinstance(dim, SymbolicDim):
+                own |= dim.names()
+        shared |= seen & own
+        seen |= own
+    return shared
+
