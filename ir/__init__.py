@@ -16,6 +16,7 @@ from .emit import Emitted, emit, save_onnx, to_model
 from .graph import Attribute, EmptyList, Graph, Op, Use, Value, constant_op
 from .infer import make, refresh
 from .location import Location, at, via
+from .specialize import parse_dims, parse_shapes, specialize
 from .tensors import SparseTensor, Tensor
 from .types import (
     UNKNOWN,
@@ -68,10 +69,13 @@ __all__ = [
     "emit",
     "infer",
     "make",
+    "parse_dims",
+    "parse_shapes",
     "refresh",
     "save_onnx",
     "schema",
     "shapes",
+    "specialize",
     "to_model",
     "verify",
     "via",

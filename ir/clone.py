@@ -12,7 +12,9 @@ def clone_graph(graph: Graph) -> Graph:
 
 def clone_op(op: Op, mapping: dict[Value, Value]) -> Op:
     """A copy of an op, in no graph yet, its operands replaced by `mapping` (others kept); its results are added to `mapping`."""
-    attributes = {name: _clone_attribute(value, mapping) for name, value in op.attributes.items()} if op.bodies else op.attributes
+    attributes = (
+        {name: _clone_attribute(value, mapping) for name, value in op.attributes.items()} if op.bodies else op.attributes
+    )
     operands = [None if v is None else mapping.get(v, v) for v in op.operands]
     copy = Op(op.name, operands, attributes, [r.type for r in op.results], op.location, domain=op.domain, version=op.version)
     for old, new in zip(op.results, copy.results, strict=True):

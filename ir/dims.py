@@ -1,11 +1,13 @@
 """Symbolic dimensions: integer polynomials over named dims, in one canonical form, so that equal sums compare equal.
 
-A `Dim` is an int, a `SymbolicDim`, or None for a dimension nothing is known of. Arithmetic never loses exactness:
-what is no polynomial (a division with remainder, a minimum) becomes an opaque atom such as `div(N,2)`.
+A `Dim` is an int, a `SymbolicDim`, or None for a dimension nothing is known of. Arithmetic is exact: what is no
+polynomial (a division with remainder, a minimum) becomes an opaque atom such as `div(N,2)`, and what grows beyond
+LARGEST_WEIGHT becomes unknown.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -35,8 +37,7 @@ class Name:
     def __str__(self) -> str:
         if _BARE_NAME.match(self.text):
             return self.text
-        escaped = self.text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-        return f'"{escaped}"'
+        return json.dumps(self.text)
 
 
 Atom: TypeAlias = Name | Call
@@ -46,10 +47,11 @@ Monomial: TypeAlias = tuple[Atom, ...]
 class SymbolicDim:
     """A non-constant polynomial; `terms` maps monomials (atoms sorted by text, repeated for powers) to coefficients."""
 
-    __slots__ = ("_hash", "_text", "terms")
+    __slots__ = ("_hash", "_text", "terms", "weight")
 
     def __init__(self, terms: tuple[tuple[Monomial, int], ...]) -> None:
         self.terms = terms
+        self.weight = sum(1 + sum(map(_atom_weight, monomial)) for monomial, _ in terms)
         self._hash = hash(terms)
         self._text: str | None = None
 
@@ -91,6 +93,16 @@ class SymbolicDim:
         return found
 
 
+LARGEST_WEIGHT = 256
+"""A dim with more terms and atoms than this is unknown: a model squaring a size again and again must not fill the memory."""
+
+
+def _atom_weight(atom: Atom) -> int:
+    if isinstance(atom, Name):
+        return 1
+    return 1 + sum(a.weight for a in atom.arguments if isinstance(a, SymbolicDim))
+
+
 Dim: TypeAlias = int | SymbolicDim | None
 KnownDim: TypeAlias = int | SymbolicDim
 
@@ -120,6 +132,10 @@ def _terms(dim: KnownDim) -> tuple[tuple[Monomial, int], ...]:
     return (((), dim),) if dim else ()
 
 
+def _bounded(dim: KnownDim) -> Dim:
+    return None if isinstance(dim, SymbolicDim) and dim.weight > LARGEST_WEIGHT else dim
+
+
 def _build(terms: Mapping[Monomial, int]) -> KnownDim:
     kept = {monomial: c for monomial, c in terms.items() if c}
     if not kept:
@@ -139,7 +155,7 @@ def add(a: Dim, b: Dim) -> Dim:
     total = dict(_terms(a))
     for monomial, coefficient in _terms(b):
         total[monomial] = total.get(monomial, 0) + coefficient
-    return _build(total)
+    return _bounded(_build(total))
 
 
 def negate(a: Dim) -> Dim:
@@ -155,12 +171,15 @@ def multiply(a: Dim, b: Dim) -> Dim:
         return None
     if isinstance(a, int) and isinstance(b, int):
         return a * b
+    left_terms, right_terms = _terms(a), _terms(b)
+    if len(left_terms) * len(right_terms) > LARGEST_WEIGHT**2 // 16:
+        return None
     total: dict[Monomial, int] = {}
-    for left, x in _terms(a):
-        for right, y in _terms(b):
+    for left, x in left_terms:
+        for right, y in right_terms:
             monomial = tuple(sorted(left + right, key=str))
             total[monomial] = total.get(monomial, 0) + x * y
-    return _build(total)
+    return _bounded(_build(total))
 
 
 def product(dims: Iterable[Dim]) -> Dim:
@@ -236,8 +255,8 @@ def maximum(a: Dim, b: Dim) -> Dim:
     return _call("max", a, b)
 
 
-def _call(function: str, *arguments: KnownDim) -> SymbolicDim:
-    return SymbolicDim((((Call(function, arguments),), 1),))
+def _call(function: str, *arguments: KnownDim) -> Dim:
+    return _bounded(SymbolicDim((((Call(function, arguments),), 1),)))
 
 
 def evaluate(dim: Dim, bindings: Mapping[str, int]) -> int | None:
@@ -253,6 +272,23 @@ def evaluate(dim: Dim, bindings: Mapping[str, int]) -> int | None:
                 return None
             value *= factor
         total += value
+    return total
+
+
+def substitute(dim: Dim, bindings: Mapping[str, int]) -> Dim:
+    """The dim with numbers in place of some of its names."""
+    if not isinstance(dim, SymbolicDim) or dim.names().isdisjoint(bindings):
+        return dim
+    total: Dim = 0
+    for monomial, coefficient in dim.terms:
+        factors: list[Dim] = [coefficient]
+        for atom in monomial:
+            if isinstance(atom, Name):
+                factors.append(bindings.get(atom.text, named(atom.text)))
+            else:
+                first, second = (substitute(a, bindings) for a in atom.arguments)
+                factors.append(FUNCTIONS[atom.function](first, second))
+        total = add(total, product(factors))
     return total
 
 

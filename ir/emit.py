@@ -62,9 +62,13 @@ class Emitted:
         return model
 
 
-def emit(graph: Graph, *, inline_below: int = SMALLEST_WEIGHT) -> Emitted:
-    """The ONNX model of a graph; tensors of `inline_below` bytes and more stay apart in `weights`."""
-    return _Emitter(graph, inline_below).run()
+def emit(graph: Graph, *, opset: int | None = None, keep_inline: frozenset[DType] = frozenset()) -> Emitted:
+    """The ONNX model of a graph; tensors of SMALLEST_WEIGHT bytes and more stay apart in `weights`.
+
+    `opset` is what the model imports of ONNX's own domain, by default the oldest that has every op as it stands and is not
+    older than the canonical one; dtypes in `keep_inline` always stay in the model.
+    """
+    return _Emitter(graph, opset, keep_inline).run()
 
 
 def to_model(graph: Graph) -> ModelProto:
@@ -73,9 +77,11 @@ def to_model(graph: Graph) -> ModelProto:
 
 
 class _Emitter:
-    def __init__(self, graph: Graph, inline_below: int) -> None:
+    def __init__(self, graph: Graph, opset: int | None, keep_inline: frozenset[DType]) -> None:
         self.graph = graph
-        self.inline_below = inline_below
+        self.opset = opset
+        self.keep_inline = keep_inline
+        self.body_names: dict[tuple[int, int], str] = {}
         self.names: dict[Value, str] = {}
         self.taken: set[str] = set()
         self.emitted = Emitted(ModelProto())
@@ -86,7 +92,7 @@ class _Emitter:
         model.producer_name = "irc"
         model.ir_version = schema.IR_VERSION
         newest = max((op.version for op in self.graph.walk() if op.version is not None), default=schema.CANONICAL_OPSET)
-        model.opset_import.append(onnx.helper.make_opsetid("", newest))
+        model.opset_import.append(onnx.helper.make_opsetid("", self.opset or newest))
         used = {op.domain for op in self.graph.walk()}
         for domain in sorted(used - {""}):
             model.opset_import.append(onnx.helper.make_opsetid(domain, self.graph.opsets.get(domain, 1)))
@@ -107,7 +113,11 @@ class _Emitter:
                 self._node(message, op)
         for index, value in aliases:
             source = self.names[value]
-            message.node.add(op_type="Identity", input=[source], output=[graph.output_names[index] if outermost else self._body_output(graph, index)])
+            message.node.add(
+                op_type="Identity",
+                input=[source],
+                output=[graph.output_names[index] if outermost else self._body_output(graph, index)],
+            )
         for index, value in enumerate(graph.outputs):
             name = graph.output_names[index] if outermost else self._output_name(graph, index, value, aliases)
             kind = graph.output_types[index]
@@ -142,13 +152,9 @@ class _Emitter:
 
     def _body_output(self, graph: Graph, index: int) -> str:
         key = (id(graph), index)
-        if key not in self._body_names:
-            self._body_names[key] = self._unique(graph.output_names[index])
-        return self._body_names[key]
-
-    @property
-    def _body_names(self) -> dict[tuple[int, int], str]:
-        return self.__dict__.setdefault("_bodies", {})
+        if key not in self.body_names:
+            self.body_names[key] = self._unique(graph.output_names[index])
+        return self.body_names[key]
 
     def _unique(self, hint: str) -> str:
         name, number = hint, 0
@@ -169,7 +175,7 @@ class _Emitter:
         if not op.result.uses:
             return
         name, tensor = self.name_of(op.result), op.value
-        if tensor.dtype is DType.STR or tensor.byte_count < self.inline_below:
+        if tensor.dtype is DType.STR or tensor.byte_count < SMALLEST_WEIGHT or tensor.dtype in self.keep_inline:
             message.initializer.append(proto.tensor_message(tensor, name))
             return
         self.emitted.weights[name] = tensor
@@ -270,7 +276,7 @@ class _replacing:  # noqa: N801  # reads as a statement: with _replacing(path) a
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def __enter__(self):  # noqa: ANN204
+    def __enter__(self):
         descriptor, self.temporary = tempfile.mkstemp(prefix=f".{self.path.name}.", dir=self.path.absolute().parent)
         os.fchmod(descriptor, 0o644)
         self.file = os.fdopen(descriptor, "wb")

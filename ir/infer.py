@@ -28,6 +28,7 @@ from .types import (
 )
 
 _CACHE_LIMIT = 100_000
+_SIZES = range(2**63)
 _cache: dict[object, tuple[Type, ...]] = {}
 
 
@@ -75,7 +76,15 @@ def _cache_key(op: Op) -> object | None:
         attributes.append((name, value))
     operands = tuple(None if v is None else (v.type, _relevant_content(op, v)) for v in op.operands)
     opsets = _opsets(op) if op.domain else None
-    return (op.domain, op.name, op.version, len(op.results), tuple(attributes), operands, opsets and tuple(sorted(opsets.items())))
+    return (
+        op.domain,
+        op.name,
+        op.version,
+        len(op.results),
+        tuple(attributes),
+        operands,
+        tuple(sorted(opsets.items())) if opsets else None,
+    )
 
 
 def _relevant_content(op: Op, value: Value) -> object:
@@ -96,6 +105,8 @@ def _infer_by_schema(op: Op) -> tuple[Type, ...]:
     types = _ask_onnx(op, op_schema)
     shape = shapes.infer_shape(op) if types else None
     if shape is not None and isinstance(types[0], TensorType):
+        # A size no tensor can have is the op's own failure when it runs; no type holds it.
+        shape = tuple(None if isinstance(d, int) and d not in _SIZES else d for d in shape)
         refined = merge(TensorType(types[0].dtype, shape), types[0])
         types = (refined, *types[1:])
     return types
@@ -132,9 +143,13 @@ def _ask_onnx(op: Op, op_schema: onnx.defs.OpSchema) -> tuple[Type, ...]:
             location=str(op.location),
             hint="the model is inconsistent here; check it with the tool that exported it",
         ) from error
-    return tuple(
-        proto.type_from_message(answer[f"r{i}"], symbols) if f"r{i}" in answer else UNKNOWN for i in range(len(op.results))
-    )
+    try:
+        return tuple(
+            proto.type_from_message(answer[f"r{i}"], symbols) if f"r{i}" in answer else UNKNOWN for i in range(len(op.results))
+        )
+    except ModelError as error:
+        message = f"{op.qualified_name} has a result no tensor can be: {error.message}"
+        raise ModelError(message, location=str(op.location)) from None
 
 
 def _imports(op: Op) -> list[onnx.OperatorSetIdProto]:
@@ -219,12 +234,16 @@ def _scan_types(op: Op) -> tuple[Type, ...]:
     body = op.attributes.get("body")
     scanned = op.integer("num_scan_inputs", 0)
     states = len(op.operands) - scanned
-    if not isinstance(body, Graph) or len(body.outputs) != len(op.results) or states < 0:
+    if not isinstance(body, Graph) or len(body.outputs) != len(op.results) or not 0 <= states < len(op.operands):
         raise ModelError("Scan's body does not return one value per result", location=str(op.location))
+    if states > len(op.results):
+        raise ModelError("Scan has more states than results", location=str(op.location))
     length = op.operands[-1].shape if op.operands and op.operands[-1] is not None else None
     input_axes = op.integers("scan_input_axes") or (0,) * scanned
     steps = length[input_axes[-1]] if length and -len(length) <= input_axes[-1] < len(length) else None
     output_axes = op.integers("scan_output_axes") or (0,) * (len(op.results) - states)
+    if len(input_axes) != scanned or len(output_axes) != len(op.results) - states:
+        raise ModelError("Scan does not have one axis per scanned value", location=str(op.location))
     types: list[Type] = []
     for index, output in enumerate(body.outputs):
         if index < states:
@@ -239,6 +258,8 @@ def _stacked(element: Type, axis: int, length: object) -> Type:
     if not isinstance(element, TensorType) or element.shape is None:
         return element
     position = axis if axis >= 0 else axis + len(element.shape) + 1
+    if not 0 <= position <= len(element.shape):
+        return TensorType(element.dtype, None)
     dim = length if isinstance(length, (int, SymbolicDim)) else None
     return TensorType(element.dtype, (*element.shape[:position], dim, *element.shape[position:]))
 
@@ -261,7 +282,11 @@ def make(
 
     assert isinstance(location, Location)
     op = Op(name, operands, attributes or {}, (UNKNOWN,) * results, location, domain=domain, version=version)
-    refresh(op)
+    try:
+        refresh(op)
+    except ModelError:
+        op.drop_operands()  # an op that never was must not be left among its operands' users
+        raise
     return op
 
 

@@ -6,7 +6,7 @@ expands ops that ONNX defines as functions (Swish). An op that only a newer opse
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any
 
 import onnx
@@ -26,7 +26,7 @@ NEWEST_KNOWN = {"": onnx.defs.onnx_opset_version(), ML_DOMAIN: onnx.defs.onnx_ml
 _SAFE = OpSchema.NodeDeterminism.Deterministic
 
 
-@lru_cache(maxsize=None)
+@cache
 def find(domain: str, name: str, version: int) -> OpSchema | None:
     """The schema in force at `version` of `domain`, or None for an op ONNX does not know."""
     try:
@@ -45,7 +45,7 @@ def of(op: Op, opsets: dict[str, int] | None = None) -> OpSchema | None:
     return find(op.domain, op.name, (opsets or {}).get(op.domain, NEWEST_KNOWN[op.domain]))
 
 
-@lru_cache(maxsize=None)
+@cache
 def attribute_default(domain: str, name: str, version: int, attribute: str) -> Any:
     """The default ONNX gives an attribute, as a Python value, or None when it has none."""
     schema = find(domain, name, version)
@@ -65,7 +65,9 @@ def is_deterministic(op: Op) -> bool:
     """
     schema = of(op)
     if op.bodies:
-        return schema is not None and all(is_deterministic(inner) for body in op.bodies for inner in body.walk() if not inner.bodies)
+        return schema is not None and all(
+            is_deterministic(inner) for body in op.bodies for inner in body.walk() if not inner.bodies
+        )
     if schema is None:
         return False
     if op.name == "Dropout":
@@ -78,15 +80,13 @@ def is_deterministic(op: Op) -> bool:
 _DETERMINISTIC_AFTER_ALL = frozenset({"AffineGrid"})
 
 
-@lru_cache(maxsize=None)
+@cache
 def formals(op_schema_key: tuple[str, str, int]) -> tuple[tuple[frozenset[str], str, bool], ...]:
     """For each formal operand of (domain, name, version): the type strings it admits, its type variable, whether it is variadic."""
     op_schema = find(*op_schema_key)
     assert op_schema is not None
     variadic = OpSchema.FormalParameterOption.Variadic
-    return tuple(
-        (frozenset(p.types), p.type_str if p.is_homogeneous else "", p.option == variadic) for p in op_schema.inputs
-    )
+    return tuple((frozenset(p.types), p.type_str if p.is_homogeneous else "", p.option == variadic) for p in op_schema.inputs)
 
 
 @lru_cache(maxsize=65536)

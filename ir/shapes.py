@@ -199,7 +199,7 @@ def _constant_of_shape_content(op: Op) -> Content | None:
     fill = op.attributes.get("value")
     if length is None or len(length) > 1 or not all(isinstance(d, int) and 0 <= d <= LARGEST_CONTENT for d in length):
         return None
-    element = int(fill.to_list()[0]) if isinstance(fill, Tensor) and fill.dtype.is_integer else None
+    element = int(fill.to_list()[0]) if isinstance(fill, Tensor) and fill.dtype.is_integer and fill.size == 1 else None
     return None if element is None else (element,) * (length[0] if length and isinstance(length[0], int) else 1)
 
 
@@ -330,7 +330,10 @@ def _concat_shape(op: Op) -> tuple[Dim, ...] | None:
     for shape in shapes:
         assert shape is not None
         total = dims.add(total, shape[axis])
-        result = [a if a is not None and (isinstance(a, int) or not isinstance(b, int)) else b for a, b in zip(result, shape, strict=True)]
+        result = [
+            a if a is not None and (isinstance(a, int) or not isinstance(b, int)) else b
+            for a, b in zip(result, shape, strict=True)
+        ]
     result[axis] = total
     return tuple(result)
 
@@ -411,7 +414,12 @@ def _pad_shape(op: Op) -> tuple[Dim, ...] | None:
 def _window_shape(op: Op) -> tuple[Dim, ...] | None:
     """Convolution and pooling over symbolic spatial dims: floor((size + pads - extent) / stride) + 1."""
     source = op.needed(0).shape
-    if source is None or op.string("auto_pad", "NOTSET") != "NOTSET" or op.integer("ceil_mode", 0) or all(isinstance(d, int) for d in source):
+    if (
+        source is None
+        or op.string("auto_pad", "NOTSET") != "NOTSET"
+        or op.integer("ceil_mode", 0)
+        or all(isinstance(d, int) for d in source)
+    ):
         return None
     kernel: tuple[Dim, ...] | None = op.integers("kernel_shape")
     channels: Dim = source[1]

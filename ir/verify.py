@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from collections.abc import Mapping, Sequence
+from functools import cache
 
 from onnx.defs import OpSchema
 
 from . import schema
 from .diagnostics import ModelError, VerifyError, closest
-from .graph import Graph, Op, Use, Value
+from .graph import Attribute, EmptyList, Graph, Op, Use, Value
+from .location import Location
+from .tensors import SparseTensor, Tensor
+from .types import MapType, OptionalType, SequenceType, SparseType, TensorType, UnknownType
 
 
 def check_op(op: Op, opsets: dict[str, int]) -> None:
@@ -17,39 +21,76 @@ def check_op(op: Op, opsets: dict[str, int]) -> None:
     Raises ModelError with the op's location; says nothing about ops without a schema.
     """
     op_schema = schema.of(op, opsets)
-    if op_schema is None:
-        return
-    where = str(op.location)
+    if op_schema is not None:
+        check_form(op_schema, op.qualified_name, op.operands, op.attributes, len(op.results), op.location)
+
+
+def check_form(
+    op_schema: OpSchema,
+    name: str,
+    operands: Sequence[Value | None],
+    attributes: Mapping[str, Attribute],
+    results: int,
+    where: Location,
+) -> None:
+    """Check what is to be an op against a schema. Raises ModelError with its location."""
     required, known = _attributes(op_schema.domain, op_schema.name, op_schema.since_version)
-    count = len(op.operands)
+    count = len(operands)
     if not op_schema.min_input <= count <= op_schema.max_input:
-        raise ModelError(f"{op.qualified_name} takes {_range(op_schema.min_input, op_schema.max_input)} operands, not {count}", location=where)
-    if len(op.results) > op_schema.max_output or (len(op.results) < op_schema.min_output):
-        raise ModelError(
-            f"{op.qualified_name} makes {_range(op_schema.min_output, op_schema.max_output)} results, not {len(op.results)}", location=where
-        )
-    for name in op.attributes:
-        if name not in known:
-            raise ModelError(f"{op.qualified_name} has no attribute '{name}'", location=where, hint=closest(name, sorted(known)))
-    for name in required:
-        if name not in op.attributes:
-            raise ModelError(f"{op.qualified_name} lacks its attribute '{name}'", location=where)
+        wanted = _range(op_schema.min_input, op_schema.max_input)
+        raise ModelError(f"{name} takes {wanted} operands, not {count}", location=str(where))
+    if not op_schema.min_output <= results <= op_schema.max_output:
+        wanted = _range(op_schema.min_output, op_schema.max_output)
+        raise ModelError(f"{name} makes {wanted} results, not {results}", location=str(where))
+    for key, value in attributes.items():
+        kind = known.get(key)
+        if kind is None:
+            hint = closest(key, sorted(known))
+            raise ModelError(f"{name} has no attribute '{key}'", location=str(where), hint=hint)
+        if not _is_a(value, kind):
+            raise ModelError(f"{name} has an attribute '{key}' that is no {kind}", location=str(where))
+    for key in required:
+        if key not in attributes:
+            raise ModelError(f"{name} lacks its attribute '{key}'", location=str(where))
     for index in range(min(op_schema.min_input, count)):
-        option = op_schema.inputs[min(index, len(op_schema.inputs) - 1)].option
-        if op.operands[index] is None and option == OpSchema.FormalParameterOption.Single:
-            raise ModelError(f"{op.qualified_name} lacks operand {index} ({op_schema.inputs[index].name})", location=where)
-    types = tuple("" if v is None else schema.type_string(v.type) for v in op.operands)
+        formal = op_schema.inputs[min(index, len(op_schema.inputs) - 1)]
+        if operands[index] is None and formal.option == OpSchema.FormalParameterOption.Single:
+            raise ModelError(f"{name} lacks operand {index} ({formal.name})", location=str(where))
+    types = tuple("" if v is None else schema.type_string(v.type) for v in operands)
     mismatch = schema.type_mismatch((op_schema.domain, op_schema.name, op_schema.since_version), types)
     if mismatch is not None:
-        raise ModelError(f"{op.qualified_name} is mistyped: {mismatch}", location=where)
+        raise ModelError(f"{name} is mistyped: {mismatch}", location=str(where))
 
 
-@lru_cache(maxsize=None)
-def _attributes(domain: str, name: str, version: int) -> tuple[tuple[str, ...], frozenset[str]]:
+# What an attribute of each kind is in the IR; a list is a tuple, or an EmptyList that says of what.
+_KINDS: dict[str, tuple[type, ...]] = {
+    "float": (float,),
+    "int": (int,),
+    "string": (str, bytes),
+    "tensor": (Tensor,),
+    "graph": (Graph,),
+    "sparse_tensor": (SparseTensor,),
+    "type_proto": (TensorType, SparseType, SequenceType, OptionalType, MapType, UnknownType),
+}
+
+
+def _is_a(value: Attribute, kind: str) -> bool:
+    if not kind.startswith("list of "):
+        return isinstance(value, _KINDS[kind])
+    element = kind.removeprefix("list of ")
+    if isinstance(value, EmptyList):
+        return value.kind == element + "s" or (value.kind, element) == ("types", "type_proto")
+    return isinstance(value, tuple) and isinstance(value[0], _KINDS[element])
+
+
+@cache
+def _attributes(domain: str, name: str, version: int) -> tuple[tuple[str, ...], dict[str, str]]:
+    """The attributes an op must have, and the kind of every one it may have."""
     op_schema = schema.find(domain, name, version)
     assert op_schema is not None
     required = tuple(a.name for a in op_schema.attributes.values() if a.required)
-    return required, frozenset(op_schema.attributes)
+    kinds = {a.name: a.type.name.lower() for a in op_schema.attributes.values()}
+    return required, {k: f"list of {v[:-1]}" if v.endswith("s") else v for k, v in kinds.items()}
 
 
 def _range(low: int, high: int) -> str:
@@ -88,7 +129,9 @@ def verify(graph: Graph, *, types: bool = True) -> None:
 
 
 def _check_signature(graph: Graph) -> None:
-    if len(graph.inputs) != len(graph.input_names) or not len(graph.outputs) == len(graph.output_names) == len(graph.output_types):
+    if len(graph.inputs) != len(graph.input_names) or not len(graph.outputs) == len(graph.output_names) == len(
+        graph.output_types
+    ):
         raise VerifyError("the signature has lost a name or a type", location=f"graph '{graph.name}'")
     if len(set(graph.input_names)) != len(graph.input_names) or len(set(graph.output_names)) != len(graph.output_names):
         raise VerifyError("two inputs or two outputs have one name", location=f"graph '{graph.name}'")
@@ -101,7 +144,9 @@ def _check_operands(op: Op, visible: set[Value]) -> None:
         if operand is None:
             continue
         if operand not in visible:
-            raise VerifyError(f"{op.qualified_name} uses %{operand.name or index} before it is defined", location=str(op.location))
+            raise VerifyError(
+                f"{op.qualified_name} uses %{operand.name or index} before it is defined", location=str(op.location)
+            )
         if Use(op, index) not in operand.uses:
             raise VerifyError(f"{op.qualified_name} is no known user of its operand {index}", location=str(op.location))
     for result in op.results:
@@ -127,4 +172,6 @@ def _check_outputs(graph: Graph, visible: set[Value]) -> None:
         if output not in visible:
             raise VerifyError(f"output '{graph.output_names[index]}' is not defined", location=f"graph '{graph.name}'")
         if Use(graph, index) not in output.uses:
-            raise VerifyError(f"output '{graph.output_names[index]}' is no known use of its value", location=f"graph '{graph.name}'")
+            raise VerifyError(
+                f"output '{graph.output_names[index]}' is no known use of its value", location=f"graph '{graph.name}'"
+            )

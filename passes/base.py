@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, fields
 from enum import IntEnum
 from typing import ClassVar
 
-from irc.ir import Graph, Op, UsageError, Value, closest
+from irc.ir import Graph, Op, UsageError, Value, closest, infer
 
 
 class Contract(IntEnum):
@@ -113,7 +113,10 @@ def make_pass(kind: type[Pass], options: dict[str, str]) -> Pass:
 def _option_text(value: object) -> str:
     if isinstance(value, bool):
         return str(value).lower()
-    return ":".join(map(str, value)) if isinstance(value, tuple) else str(value)  # type: ignore[arg-type]  # options are flat
+    if isinstance(value, tuple):
+        parts: tuple[object, ...] = value  # pyright: ignore[reportUnknownVariableType]  # options are flat
+        return ":".join(map(str, parts))
+    return str(value)
 
 
 def _option_value(pass_name: str, option: str, default: object, text: str) -> object:
@@ -152,6 +155,18 @@ def erase_dead(op: Op) -> tuple[list[Op], list[Op]]:
         pending.extend(used)
         makers.update(dict.fromkeys(used))
     return erased, [maker for maker in makers if maker.graph is not None]
+
+
+def refresh_from(ops: Iterable[Op]) -> None:
+    """Infer the results of `ops` anew, and of whatever uses what has changed; types are never widened."""
+    pending = list(ops)
+    while pending:
+        op = pending.pop()
+        before = [(r.type, r.content) for r in op.results]
+        infer.refresh(op, tuple(r.type for r in op.results))
+        for result, (kind, content) in zip(op.results, before, strict=True):
+            if result.type != kind or result.content != content:
+                pending.extend(result.users)
 
 
 def operands_of(op: Op) -> list[Value]:

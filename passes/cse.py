@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Hashable
 from dataclasses import dataclass
 
-from irc.ir import Attribute, Graph, Op, SparseTensor, Tensor, Value, schema, via
+from irc.ir import Attribute, Graph, Op, SparseTensor, Tensor, Value, schema, types, via
 
 from .base import Context, Contract, Pass
 
@@ -20,28 +20,41 @@ class CommonSubexpressions(Pass, name="cse", contract=Contract.EXACT):
     def run(self, graph: Graph, context: Context) -> None:
         """Walk in order; a body sees what the graphs around it have computed before it."""
         constants: dict[Hashable, list[Tensor]] = {}
-        stack: list[tuple[Op | None, dict[Hashable, Op]]] = [(graph.first, {})]
+        known: dict[Hashable, Op] = {}
+        # What a body has computed is forgotten at its end; one table for all bodies, because copying it for each is quadratic.
+        stack: list[tuple[Op | None, list[Hashable]]] = [(graph.first, [])]
         while stack:
-            op, known = stack.pop()
+            op, own = stack.pop()
             if op is None:
+                for key in own:
+                    del known[key]
                 continue
             following = op.next
-            merged = self._merge(op, known, constants, context)
-            stack.append((following, known))
+            merged = self._merge(op, known, own, constants, context)
+            stack.append((following, own))
             if not merged:
-                stack.extend((body.first, dict(known)) for body in op.bodies)
+                stack.extend((body.first, list[Hashable]()) for body in op.bodies)
 
-    def _merge(self, op: Op, known: dict[Hashable, Op], constants: dict[Hashable, list[Tensor]], context: Context) -> bool:
+    def _merge(
+        self,
+        op: Op,
+        known: dict[Hashable, Op],
+        own: list[Hashable],
+        constants: dict[Hashable, list[Tensor]],
+        context: Context,
+    ) -> bool:
         key = _key(op, constants)
         if key is None:
             return False
         first = known.get(key)
         if first is None:
             known[key] = op
+            own.append(key)
             return False
         context.take(self.name)
         first.location = first.location if op.is_constant else via(self.name, first.location, op.location)
         for old, new in zip(op.results, first.results, strict=True):
+            new.type = types.merge(new.type, old.type)
             old.replace_by(new)
         assert op.graph is not None
         op.graph.erase(op)
@@ -63,7 +76,12 @@ def _attribute_key(value: Attribute, constants: dict[Hashable, list[Tensor]]) ->
     if isinstance(value, Tensor):
         return ("tensor", _tensor_number(value, constants))
     if isinstance(value, SparseTensor):
-        return ("sparse", value.shape, _tensor_number(value.values, constants), _tensor_number(value.indices, constants))
+        return (
+            "sparse",
+            value.shape,
+            _tensor_number(value.values, constants),
+            _tensor_number(value.indices, constants),
+        )
     return (type(value).__name__, repr(value))
 
 

@@ -7,6 +7,7 @@ would make the model larger than it was, and anything an evaluation fails on. Re
 from __future__ import annotations
 
 from dataclasses import dataclass
+from heapq import heappop, heappush
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from irc.ir import DType, EvaluationError, Graph, Op, Tensor, TensorType, Value,
 from irc.ir.clone import clone_op
 from irc.ir.reference import evaluate_constants
 
-from .base import Context, Contract, Pass
+from .base import Context, Contract, Pass, refresh_from
 
 EVALUATION_BYTES = 1 << 28
 VIEW_BYTES = 1 << 16
@@ -39,30 +40,49 @@ class FoldConstants(Pass, name="fold-constants", contract=Contract.EXACT):
                 self._fold(current, context)
 
     def _fold(self, graph: Graph, context: Context) -> None:
+        """In rounds: what waits for the value of an operand is looked at again, with what depends on it."""
+        order = {op: position for position, op in enumerate(graph)}
+        pending = list(order)
+        while pending:
+            waiting = self._round(pending, order, context)
+            pending = [op for op in waiting if op.graph is graph and _has_constant_operands(op)]
+
+    def _round(self, start: list[Op], order: dict[Op, int], context: Context) -> list[Op]:
         known: set[Value] = set()
-        foldable: list[Op] = []
-        for op in list(graph):
+        foldable: dict[Op, None] = {}
+        waiting: list[Op] = []
+        seen = set(start)
+        queue = [(order[op], op) for op in start]  # in order, so already a heap
+        while queue:
+            _, op = heappop(queue)
             if op.is_constant or not _is_determined(op, known):
                 continue
+            if _is_hazard(op):
+                if not _has_constant_operands(op):
+                    waiting.append(op)
+                continue
+            if not self._is_view(op) and self._too_large(op):
+                continue
+            following = [user for result in op.results for user in result.users if user in order and user not in seen]
             if self._is_view(op):
                 self._replace(op, [_view_of(op)], context)
-                continue
-            if self._too_large(op):
-                continue
-            foldable.append(op)
-            known.update(op.results)
-        roots = [op for op in foldable if any(self._is_needed(r, foldable_set) for r in op.results)] if (foldable_set := set(foldable)) else []
-        if not roots:
-            return
-        values = _evaluate(foldable, roots)
+            else:
+                foldable[op] = None
+                known.update(op.results)
+            seen.update(following)
+            for user in following:
+                heappush(queue, (order[user], user))
+        roots = [op for op in foldable if any(self._is_needed(r, foldable) for r in op.results)]
+        values = _evaluate(list(foldable), roots) if roots else {}
         for op in roots:
             if op in values and op.graph is not None:
                 self._replace(op, values[op], context)
         for op in reversed(foldable):
             if op.graph is not None and op.is_dead:
                 op.graph.erase(op)
+        return waiting
 
-    def _is_needed(self, value: Value, foldable: set[Op]) -> bool:
+    def _is_needed(self, value: Value, foldable: dict[Op, None]) -> bool:
         return any(use.user not in foldable for use in value.uses)
 
     def _is_view(self, op: Op) -> bool:
@@ -96,7 +116,11 @@ class FoldConstants(Pass, name="fold-constants", contract=Contract.EXACT):
             parents = [v.op.location for v in op.operands if v is not None and v.op is not None and not v.op.is_constant]
             constant = constant_op(tensor, via(self.name, op.location, *parents), result.name)
             op.graph.insert(constant, op)
+            learnt = constant.result.type != result.type
+            users = result.users
             result.replace_by(constant.result)
+            if learnt:
+                refresh_from(users)
         op.graph.erase(op)
 
 
@@ -107,22 +131,35 @@ def _is_determined(op: Op, known: set[Value]) -> bool:
         return False
     if any(not isinstance(r.type, TensorType) or not _readable(r.type.dtype) for r in op.results):
         return False
-    return not (_divides_by_zero(op) or _casts_out_of_range(op))
+    return True
+
+
+def _is_hazard(op: Op) -> bool:
+    return _may_trap(op) or _casts_out_of_range(op)
+
+
+def _has_constant_operands(op: Op) -> bool:
+    return all(v is None or v.constant is not None for v in op.operands)
 
 
 def _readable(dtype: DType) -> bool:
     return dtype is DType.STR or dtype.bits >= 8
 
 
-def _divides_by_zero(op: Op) -> bool:
-    # An integer division by zero ends the process. What is no constant yet may hold a zero: then it waits for the next round.
+def _may_trap(op: Op) -> bool:
+    # An integer division by zero, or of the smallest integer by -1, ends the process. What is no constant yet may be one of
+    # these: then it waits for the next round.
     if not op.is_a("Div", "Mod") or len(op.operands) < 2:
         return False
     kind = op.needed(1).type
     if isinstance(kind, TensorType) and kind.dtype.is_float and not op.integer("fmod", 0):
         return False
-    divisor = op.constant_operand(1)
-    return divisor is None or not bool(divisor.array.all())
+    dividend, divisor = op.constant_operand(0), op.constant_operand(1)
+    if divisor is None or not bool(divisor.array.all()):
+        return True
+    if divisor.dtype.text[0] == "u" or divisor.dtype.is_float or not bool((divisor.array == -1).any()):
+        return False
+    return dividend is None or bool((dividend.array == _limits(divisor.dtype)[0]).any())
 
 
 def _casts_out_of_range(op: Op) -> bool:
@@ -137,8 +174,15 @@ def _casts_out_of_range(op: Op) -> bool:
     data = op.constant_operand(0)
     if data is None:
         return True
-    values, limits = data.array.astype(np.float64), np.iinfo(target.dtype.numpy)
-    return not bool(np.all(np.isfinite(values)) and np.all(values > limits.min - 1.0) and np.all(values < limits.max + 1.0))
+    values, (low, high) = data.array.astype(np.float64), _limits(target.dtype)
+    return not bool(np.all(np.isfinite(values)) and np.all(values > low - 1.0) and np.all(values < high + 1.0))
+
+
+def _limits(dtype: DType) -> tuple[int, int]:
+    """The smallest and the largest of an integer type."""
+    if dtype.text[0] == "u":
+        return 0, 2**dtype.bits - 1
+    return -(2 ** (dtype.bits - 1)), 2 ** (dtype.bits - 1) - 1
 
 
 def _bytes(value: Value) -> int | None:

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from irc.ir import Graph, IrcError, Type, verify
+from irc.ir import Graph, IrcError, Tensor, Type, verify
 from irc.ir.clone import clone_graph
 
 from .base import Context, Contract, LimitReached, Pass
@@ -70,7 +70,7 @@ class PassManager:
         spent = 0
         done: list[tuple[Pass, int | None]] = []
         for one in self.passes:
-            if one.name in self.disabled:
+            if one.name in self.disabled or all(contract > self.strictest for _, contract, _ in one.rewrites()):
                 continue
             left = None if self.rewrite_limit is None else self.rewrite_limit - spent
             record, stop = self._attempt(one, graph, left)
@@ -102,8 +102,9 @@ class PassManager:
             failure = _broken(graph, signature)
         seconds = time.perf_counter() - start
         self.misses.extend(context.misses)
-        rewrites = dict(context.counts) if failure is None else {}
-        return PassRecord(one.name, str(one), seconds, rewrites, before, op_count(graph), failure), stop and failure is None
+        if failure is not None:  # the broken graph is not worth a look: its op list may have no end
+            return PassRecord(one.name, str(one), seconds, {}, before, before, failure), False
+        return PassRecord(one.name, str(one), seconds, dict(context.counts), before, op_count(graph)), stop
 
     def _replay(self, pristine: Graph, done: list[tuple[Pass, int | None]]) -> Graph:
         graph = clone_graph(pristine)
@@ -128,11 +129,11 @@ class PassManager:
         return total
 
 
-Signature = tuple[list[tuple[str, Type, bool]], list[tuple[str, Type]]]
+Signature = tuple[list[tuple[str, Type, Tensor | None]], list[tuple[str, Type]]]
 
 
 def _signature(graph: Graph) -> Signature:
-    inputs = [(n, v.type, v in graph.defaults) for n, v in zip(graph.input_names, graph.inputs, strict=True)]
+    inputs = [(n, v.type, graph.defaults.get(v)) for n, v in zip(graph.input_names, graph.inputs, strict=True)]
     return inputs, list(zip(graph.output_names, graph.output_types, strict=True))
 
 

@@ -13,42 +13,58 @@ _STEP = re.compile(r"\s*(?P<name>[A-Za-z][A-Za-z0-9_-]*)\s*(\{(?P<options>[^{}]*
 
 
 def parse_pipeline(text: str, passes: Mapping[str, type[Pass]], levels: Mapping[str, tuple[Pass, ...]]) -> tuple[Pass, ...]:
-    """The passes a pipeline text stands for.
+    """The passes a pipeline text stands for; none for a blank one.
 
     Raises UsageError with a caret under the culprit for an unknown pass, an unknown option or broken syntax.
     """
     steps: list[Pass] = []
     position = 0
-    while position < len(text) or not steps:
+    while text.strip():
         match = _STEP.match(text, position)
         if match is None:
-            raise _mistake(text, position, "a pass name is expected here", "a pipeline reads: fold-constants{max-bytes=1024}, cse")
-        name = match["name"].replace("_", "-")
-        try:
-            steps.extend(_step(name, match["options"], passes, levels))
-        except UsageError as error:
-            raise _mistake(text, match.start("name"), error.message, error.hint) from None
+            raise _mistake(
+                text, position, "a pass name is expected here", "a pipeline reads: fold-constants{max-bytes=1024}, cse"
+            )
+        steps.extend(_step(text, match, passes, levels))
         position = match.end()
-        if position < len(text) and text[position] != ",":
+        if position == len(text):
+            break
+        if text[position] != ",":
             raise _mistake(text, position, "a comma is expected here", None)
         position += 1
     return tuple(steps)
 
 
-def _step(name: str, options: str | None, passes: Mapping[str, type[Pass]], levels: Mapping[str, tuple[Pass, ...]]) -> tuple[Pass, ...]:
-    if name in levels and options is None:
-        return levels[name]
+def _step(
+    text: str, match: re.Match[str], passes: Mapping[str, type[Pass]], levels: Mapping[str, tuple[Pass, ...]]
+) -> tuple[Pass, ...]:
+    name = match["name"].replace("_", "-")
+    if match["name"] in levels and match["options"] is None:
+        return levels[match["name"]]
+    if match["name"] in levels:
+        raise _mistake(text, match.start("options") - 1, f"level '{match['name']}' has no options", None)
     if name not in passes:
         hint = closest(name, [*passes, *levels]) or "`irc passes` lists them"
-        raise UsageError(f"there is no pass '{name}'", hint=hint)
-    pairs: dict[str, str] = {}
-    for part in (options or "").split(","):
+        raise _mistake(text, match.start("name"), f"there is no pass '{name}'", hint)
+    made = passes[name]()
+    position = match.start("options")
+    given: dict[str, str] = {}
+    for part in (match["options"] or "").split(","):
         key, separator, value = part.partition("=")
-        if part.strip() and not separator:
-            raise UsageError(f"option '{part.strip()}' of pass '{name}' has no value", hint=f"write {part.strip()}=VALUE")
-        if part.strip():
-            pairs[key.strip()] = value.strip()
-    return (make_pass(passes[name], pairs),)
+        place = position + len(part) - len(part.lstrip())
+        position += len(part) + 1
+        if not part.strip():
+            continue
+        if not separator:
+            raise _mistake(text, place, f"option '{part.strip()}' of pass '{name}' has no value", f"write {part.strip()}=VALUE")
+        if key.strip() in given:
+            raise _mistake(text, place, f"option '{key.strip()}' of pass '{name}' is given twice", None)
+        given[key.strip()] = value.strip()
+        try:
+            made = make_pass(passes[name], given)
+        except UsageError as error:
+            raise _mistake(text, place, error.message, error.hint) from None
+    return (made,)
 
 
 def _mistake(text: str, position: int, message: str, hint: str | None) -> UsageError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import inspect
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,15 +101,21 @@ def _load(path: Path) -> object:
     if spec is None or spec.loader is None:
         raise UsageError(f"'{path}' is no Python file", hint="--load takes a Python file with passes or rules")
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up there
     try:
         spec.loader.exec_module(module)
     except Exception as error:  # whatever the user's file raises, it is the file that has to be mended
+        del sys.modules[spec.name]
         raise UsageError(f"it fails to import: {type(error).__name__}: {error}", location=str(path)) from error
     return module
 
 
 def _passes_in(thing: object, where: str) -> list[type[Pass]]:
-    candidates = [thing] if not inspect.ismodule(thing) else list(vars(thing).values())
+    candidates = (
+        [thing]
+        if not inspect.ismodule(thing)
+        else list(dict.fromkeys(v for v in vars(thing).values() if isinstance(v, (type, Rule))))
+    )
     found: list[type[Pass]] = []
     for candidate in candidates:
         if isinstance(candidate, Rule):
@@ -116,5 +123,9 @@ def _passes_in(thing: object, where: str) -> list[type[Pass]]:
         elif inspect.isclass(candidate) and issubclass(candidate, Pass) and candidate.name and candidate not in PASSES:
             found.append(candidate)
     if not found:
-        raise UsageError("it defines no pass and no rule", location=where, hint="subclass irc.passes.Pass with name=..., or decorate with @rule")
+        raise UsageError(
+            "it defines no pass and no rule",
+            location=where,
+            hint="subclass irc.passes.Pass with name=..., or decorate with @rule",
+        )
     return found

@@ -220,15 +220,12 @@ def _locations(erased: list[Op], root: Op) -> list[Location]:
 
 
 def _shared_names(graph: Graph) -> set[str]:
-    """Dim names that occur in more than one input's type."""
+    """Dim names that stand at more than one place of the inputs' types, so that their sizes may disagree at run time."""
     seen: set[str] = set()
     shared: set[str] = set()
     for value in graph.inputs:
-        own: set[str] = set()
         for dim in value.shape or ():
-            if isinstance(dim, SymbolicDim):
-                own |= dim.names()
-        shared |= seen & own
-        seen |= own
+            own = dim.names() if isinstance(dim, SymbolicDim) else set[str]()
+            shared |= seen & own
+            seen |= own
     return shared
-

@@ -1,1 +1,105 @@
-"""Placeholder."""
+"""Running programs: the artifact, `Program`, the engines' executors, measuring. It knows nothing of the compiler.
+
+Importing it brings in the standard library only: NumPy comes with the first name used, an engine with the first
+program.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .artifact import Artifact, open_artifact, write_artifact, write_artifact_folder
+    from .errors import ArtifactError, EngineFailure, FeedError, RunError
+    from .executor import WEIGHTS_FILE
+    from .inputs import random_inputs, read_inputs
+    from .manifest import (
+        FileRecord,
+        Kind,
+        Manifest,
+        NodeCount,
+        OptionValue,
+        PassRecord,
+        Placement,
+        SignatureEntry,
+        Source,
+    )
+    from .measuring import Contestant, Measurement, Workload, measure, measure_reference
+    from .onnxruntime_executor import OnnxRuntimeOptions
+    from .program import Program, load
+    from .signature import FeedChecker, Feeds
+    from .verdict import Comparison, Verdict, compare
+    from .weights import WeightsLayout, WeightView, layout_weights, read_weights
+
+__all__ = [
+    # running
+    "Program",
+    "load",
+    "Feeds",
+    "FeedChecker",
+    # the artifact
+    "Artifact",
+    "open_artifact",
+    "write_artifact",
+    "write_artifact_folder",
+    "Manifest",
+    "SignatureEntry",
+    "Kind",
+    "Source",
+    "PassRecord",
+    "Placement",
+    "NodeCount",
+    "FileRecord",
+    "OptionValue",
+    # weights
+    "WeightView",
+    "WeightsLayout",
+    "layout_weights",
+    "read_weights",
+    "WEIGHTS_FILE",
+    # engines
+    "OnnxRuntimeOptions",
+    # measuring
+    "Contestant",
+    "Workload",
+    "Measurement",
+    "random_inputs",
+    "read_inputs",
+    "measure",
+    "measure_reference",
+    "Comparison",
+    "Verdict",
+    "compare",
+    # errors
+    "RunError",
+    "ArtifactError",
+    "FeedError",
+    "EngineFailure",
+]
+
+_HOMES = {
+    "artifact": ("Artifact", "open_artifact", "write_artifact", "write_artifact_folder"),
+    "errors": ("ArtifactError", "EngineFailure", "FeedError", "RunError"),
+    "executor": ("WEIGHTS_FILE",),
+    "inputs": ("random_inputs", "read_inputs"),
+    "manifest": (
+        *("FileRecord", "Kind", "Manifest", "NodeCount", "OptionValue"),
+        *("PassRecord", "Placement", "SignatureEntry", "Source"),
+    ),
+    "measuring": ("Contestant", "Measurement", "Workload", "measure", "measure_reference"),
+    "onnxruntime_executor": ("OnnxRuntimeOptions",),
+    "program": ("Program", "load"),
+    "signature": ("FeedChecker", "Feeds"),
+    "verdict": ("Comparison", "Verdict", "compare"),
+    "weights": ("WeightView", "WeightsLayout", "layout_weights", "read_weights"),
+}
+_HOME = {name: module for module, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)
+    globals()[name] = value
+    return value

@@ -1,1 +1,1 @@
-"""Placeholder."""
+"""The command line and the developers' tools."""

@@ -69,7 +69,8 @@ class ExternalFiles:
             os.close(descriptor)
 
     def _open(self, parts: list[str], location: str, where: str) -> int:
-        folder = os.open(self._folder or ".", os.O_RDONLY | os.O_DIRECTORY)
+        assert self._folder is not None
+        folder = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY)
         try:
             for part in parts[:-1]:
                 inner = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=folder)
@@ -77,9 +78,13 @@ class ExternalFiles:
                 folder = inner
             return os.open(parts[-1], os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
         except FileNotFoundError:
-            raise ModelError(f"external data '{location}' does not exist", location=where, hint="keep it beside the model") from None
+            raise ModelError(
+                f"external data '{location}' does not exist", location=where, hint="keep it beside the model"
+            ) from None
         except OSError as error:
-            raise ModelError(f"external data '{location}' cannot be opened: {error.strerror}", location=where, hint=_HINT) from None
+            raise ModelError(
+                f"external data '{location}' cannot be opened: {error.strerror}", location=where, hint=_HINT
+            ) from None
         finally:
             os.close(folder)
 
@@ -95,7 +100,11 @@ def _safe_parts(location: str, where: str) -> list[str]:
         or ":" in parts[0]
     )
     if unsafe:
-        raise ModelError(f"external data location {location!r} is not a relative path inside the model's folder", location=where, hint=_HINT)
+        raise ModelError(
+            f"external data location {location!r} is not a relative path inside the model's folder",
+            location=where,
+            hint=_HINT,
+        )
     kept = [part for part in parts if part not in ("", ".")]
     if not kept:
         raise ModelError(f"external data location {location!r} names no file", location=where, hint=_HINT)

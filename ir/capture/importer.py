@@ -5,7 +5,7 @@ Law: what is captured means what the file means; nothing is dropped but dead ini
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import onnx
@@ -16,14 +16,16 @@ from ..diagnostics import ModelError, UnsupportedError
 from ..graph import Attribute, EmptyList, Graph, Op, Value, constant_op
 from ..location import Location, at
 from ..tensors import Tensor
-from ..types import UNKNOWN, Type
-from ..verify import check_op
+from ..types import UNKNOWN, TensorType, Type
+from ..verify import check_form, check_op
 from .names import node_location
 from .onnx_file import Source
 from .order import in_order
 from .raise_opset import Node, raise_node
 
 AttributeMap = dict[str, AttributeProto]
+
+_CONSTANT = onnx.defs.get_schema("Constant", schema.CANONICAL_OPSET)
 
 
 @dataclass
@@ -65,7 +67,11 @@ class Scope:
     def define(self, name: str, value: Value) -> None:
         """Call `value` by `name`; raises ModelError when the name is taken."""
         if name in self.values or name in self.initializers:
-            raise ModelError(f"'{name}' is defined twice", location=f"graph '{self.graph.name}'", hint="every tensor needs its own name")
+            raise ModelError(
+                f"'{name}' is defined twice",
+                location=f"graph '{self.graph.name}'",
+                hint="every tensor needs its own name",
+            )
         self.values[name] = value
 
 
@@ -79,13 +85,15 @@ class _Importer:
         self.source = source
         self.model = source.message
         self.functions = {(_domain(f.domain), f.name, f.overload): f for f in self.model.functions}
-        self.nodes_left = source.limits.nodes
+        self.nodes_left = _node_budget(source)
         self.tensors: dict[tuple[object, ...], list[Tensor]] = {}
 
     def run(self) -> Graph:
         model, graph = self.model, Graph(self.model.graph.name or "main")
         opsets = _opsets(model.opset_import)
         _check_versions(model, opsets)
+        for function in model.functions:
+            _check_function(function, opsets)
         graph.opsets = {domain: version for domain, version in opsets.items() if domain}
         for function in model.functions:
             for domain, version in _opsets(function.opset_import).items():
@@ -100,16 +108,19 @@ class _Importer:
         """Fill `scope.graph` from a GraphProto."""
         if scope.depth > self.source.limits.depth:
             raise ModelError(f"graphs are nested more than {self.source.limits.depth} deep", location=scope.graph.name)
-        scope.declared = {v.name: v.type for v in (*message.value_info, *message.output)}
+        scope.declared = {v.name: v.type for v in (*message.value_info, *message.output) if v.HasField("type")}
         self._initializers_and_inputs(message, scope, overridable)
         nodes = in_order(message.node, lambda name: scope.find(name) is not None, scope.graph.name)
         for node in nodes:
             self.node_into(node, scope)
         for output in message.output:
+            if scope.depth == 0 and output.name in scope.graph.output_names:
+                raise ModelError(f"output '{output.name}' is declared twice", location=f"graph '{scope.graph.name}'")
             value = scope.find(output.name)
             if value is None:
                 raise ModelError(f"output '{output.name}' is not produced by any node", location=f"graph '{scope.graph.name}'")
             declared = self._declared_type(output.type, output.name)
+            _check_declared(declared, value.type, f"output '{output.name}'")
             scope.graph.add_output(value, output.name, value.type if declared == UNKNOWN else declared)
 
     def _initializers_and_inputs(self, message: onnx.GraphProto, scope: Scope, overridable: bool) -> None:
@@ -123,8 +134,13 @@ class _Importer:
             if entry.name in dense or entry.name in sparse:
                 if not overridable:
                     continue
-                default = self.source.tensor(dense[entry.name]) if entry.name in dense else self.source.sparse(sparse[entry.name]).densified()
+                default = (
+                    self.source.tensor(dense[entry.name])
+                    if entry.name in dense
+                    else self.source.sparse(sparse[entry.name]).densified()
+                )
                 kind = self._declared_type(entry.type, entry.name)
+                _check_declared(kind, default.type, f"input '{entry.name}'")
                 scope.define(entry.name, scope.graph.add_input(entry.name, default.type if kind == UNKNOWN else kind, default))
                 continue
             scope.define(entry.name, scope.graph.add_input(entry.name, self._declared_type(entry.type, entry.name)))
@@ -166,7 +182,10 @@ class _Importer:
         """Append what a NodeProto means to `scope.graph`."""
         self.nodes_left -= 1
         if self.nodes_left < 0:
-            raise ModelError(f"the model has more than {self.source.limits.nodes} nodes", hint="functions that call functions count too")
+            raise ModelError(
+                f"the model has more than {self.source.limits.nodes} nodes",
+                hint="functions that call functions count too",
+            )
         domain = _domain(node.domain)
         function = self.functions.get((domain, node.op_type, node.overload))
         if function is not None:
@@ -175,7 +194,10 @@ class _Importer:
         location = node_location(node, scope.prefix)
         operands = [self._operand(name, scope, location) for name in node.input]
         attributes = self._attributes(node, scope, location)
+        if not node.op_type:
+            raise ModelError("a node does not say which op it is", location=str(location))
         if node.op_type == "Constant" and not domain and "sparse_value" not in attributes:
+            check_form(_CONSTANT, "Constant", operands, attributes, len(node.output), location)
             results = [scope.graph.append(constant_op(self.share(_constant_tensor(attributes, location)), location)).result]
         else:
             results = self._emit(node, domain, operands, attributes, scope, location)
@@ -194,7 +216,16 @@ class _Importer:
         location: Location,
     ) -> list[Value]:
         version = scope.opsets.get(domain, 1)
-        old = Node(node.op_type, version, operands, attributes, len(node.output), location, _builder(scope, location), _constants(scope, location))
+        old = Node(
+            node.op_type,
+            version,
+            operands,
+            attributes,
+            len(node.output),
+            location,
+            _builder(scope, location),
+            _constants(scope, location),
+        )
         if not domain:
             raise_node(old)
             if old.replacement is not None:
@@ -227,6 +258,8 @@ class _Importer:
             name = message.name
             if message.ref_attr_name:
                 found = scope.parameters.get(message.ref_attr_name)
+                if not scope.prefix:
+                    raise ModelError(f"attribute '{name}' refers to a function's, outside of one", location=str(location))
                 if found is None:
                     continue  # an optional parameter the call leaves out
                 message = found
@@ -283,9 +316,16 @@ class _Importer:
         """Put the body of a function in place of a call to it, under names of its own."""
         location = node_location(node, scope.prefix)
         if scope.depth > self.source.limits.depth:
-            raise ModelError(f"function '{function.name}' calls itself or is nested too deeply", location=str(location))
+            raise ModelError("it calls itself or is nested too deeply", location=f"function '{function.name}'")
+        if len(location.name) > self.source.limits.name_length:
+            raise ModelError("names are too long to be put together", location=f"function '{function.name}'")
         if len(node.input) > len(function.input):
-            raise ModelError(f"'{function.name}' takes {len(function.input)} inputs, not {len(node.input)}", location=str(location))
+            raise ModelError(
+                f"'{function.name}' takes {len(function.input)} inputs, not {len(node.input)}", location=str(location)
+            )
+        if len(node.output) > len(function.output):
+            message = f"'{function.name}' makes {len(function.output)} outputs, not {len(node.output)}"
+            raise ModelError(message, location=str(location))
         parameters: AttributeMap = {a.name: a for a in function.attribute_proto}
         for attribute in node.attribute:
             target = scope.parameters.get(attribute.ref_attr_name) if attribute.ref_attr_name else attribute
@@ -310,6 +350,27 @@ class _Importer:
                 raise ModelError(f"'{function.name}' does not define its output '{formal}'", location=str(location))
             value.name = name
             scope.define(name, value)
+
+
+def _node_budget(source: Source) -> int:
+    """How many nodes there may be: a small file whose functions call each other must not become a large graph."""
+    if not source.message.functions:
+        return source.limits.nodes
+    size = source.message.ByteSize() if source.skeleton is None else len(source.skeleton.message)
+    return min(source.limits.nodes, source.limits.nodes_inlined + 10 * size)
+
+
+def _check_function(function: onnx.FunctionProto, model_opsets: dict[str, int]) -> None:
+    where = f"function '{function.name}'"
+    if len(set(function.input)) != len(function.input):
+        raise ModelError("it has two inputs of one name", location=where)
+    _check_opsets({**model_opsets, **_opsets(function.opset_import)}, function.node, where)
+
+
+def _check_declared(declared: Type, actual: Type, where: str) -> None:
+    """Refuse a declared dtype that is wrong, as engines do; a wrong shape is only a lie, which many models tell."""
+    if isinstance(declared, TensorType) and isinstance(actual, TensorType) and declared.dtype is not actual.dtype:
+        raise ModelError(f"it is declared {declared} but is {actual}", location=where)
 
 
 def _without(node: onnx.NodeProto, absent: set[str]) -> onnx.NodeProto:
@@ -359,7 +420,16 @@ def _constant_tensor(attributes: dict[str, Attribute], location: Location) -> Te
 def _guess_kind(message: AttributeProto) -> int:
     # Files of IR version 1 leave the type out; the filled field tells it.
     filled = {descriptor.name for descriptor, _ in message.ListFields()}
-    for field_name, kind in (("f", 1), ("i", 2), ("s", 3), ("t", 4), ("g", 5), ("floats", 6), ("ints", 7), ("strings", 8)):
+    for field_name, kind in (
+        ("f", 1),
+        ("i", 2),
+        ("s", 3),
+        ("t", 4),
+        ("g", 5),
+        ("floats", 6),
+        ("ints", 7),
+        ("strings", 8),
+    ):
         if field_name in filled:
             return kind
     return AttributeProto.UNDEFINED
@@ -376,9 +446,9 @@ def _domain(domain: str) -> str:
     return "" if domain == "ai.onnx" else domain
 
 
-def _opsets(imports: object) -> dict[str, int]:
+def _opsets(imports: Sequence[onnx.OperatorSetIdProto]) -> dict[str, int]:
     versions: dict[str, int] = {}
-    for entry in imports:  # type: ignore[attr-defined]  # protobuf's repeated field has no public type
+    for entry in imports:
         domain = _domain(entry.domain)
         versions[domain] = max(entry.version, versions.get(domain, 0))
     return versions
@@ -394,15 +464,27 @@ def _changed_since(node: onnx.NodeProto, version: int) -> bool:
 
 def _check_versions(model: onnx.ModelProto, opsets: dict[str, int]) -> None:
     if model.ir_version > onnx.IR_VERSION:
-        raise UnsupportedError(f"the model has IR version {model.ir_version}; up to {onnx.IR_VERSION} is known", hint="export it for an older one")
-    uses_default = any(not _domain(node.domain) for node in model.graph.node)
-    version = opsets.get("")
-    if version is None:
-        if uses_default:
-            raise ModelError("the model uses ops of ai.onnx but imports no opset of it", hint="add an opset_import for the default domain")
-        opsets[""] = schema.CANONICAL_OPSET
-    elif version > schema.NEWEST_KNOWN[""]:
-        raise UnsupportedError(f"the model needs opset {version}; up to {schema.NEWEST_KNOWN['']} is known", hint="export it for an older opset")
-    elif version < schema.OLDEST_OPSET and any(_changed_since(node, version) for node in model.graph.node):
-        raise UnsupportedError(f"the model is written in opset {version}; from {schema.OLDEST_OPSET} on is taken", hint="export it again with a newer opset")
+        raise UnsupportedError(
+            f"the model has IR version {model.ir_version}; up to {onnx.IR_VERSION} is known",
+            hint="export it for an older one",
+        )
+    _check_opsets(opsets, model.graph.node, "the model")
+    opsets.setdefault("", schema.CANONICAL_OPSET)
 
+
+def _check_opsets(opsets: dict[str, int], nodes: Sequence[onnx.NodeProto], who: str) -> None:
+    for domain, newest in schema.NEWEST_KNOWN.items():
+        version, shown = opsets.get(domain), domain or "ai.onnx"
+        if version is None:
+            if any(_domain(node.domain) == domain for node in nodes):
+                hint = f"add an opset_import for {domain or 'the default domain'}"
+                raise ModelError(f"{who} uses ops of {shown} but imports no opset of it", hint=hint)
+        elif version > newest:
+            reason = f"{who} needs opset {version} of {shown}; up to {newest} is known"
+            raise UnsupportedError(reason, hint="export it for an older opset")
+        elif version < 1 and domain:
+            raise ModelError(f"{who} imports opset {version} of {shown}, which does not exist")
+    version = opsets.get("", schema.OLDEST_OPSET)
+    if version < schema.OLDEST_OPSET and any(_changed_since(node, version) for node in nodes):
+        reason = f"{who} is written in opset {version}; from {schema.OLDEST_OPSET} on is taken"
+        raise UnsupportedError(reason, hint="export it again with a newer opset")

@@ -10,6 +10,7 @@ class Limits:
     """Budgets that capture keeps; each refusal names the budget."""
 
     nodes: int = 5_000_000  # after inlining functions
+    nodes_inlined: int = 100_000  # of these, what functions may add to any file, and ten for each of its bytes
     depth: int = 64  # graphs inside graphs, functions inside functions
     rank: int = 32
     name_length: int = 65_536

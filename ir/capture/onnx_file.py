@@ -10,6 +10,7 @@ import math
 import mmap
 import os
 import stat
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,11 +18,10 @@ import onnx
 from google.protobuf.message import DecodeError
 from onnx import TensorProto, numpy_helper
 
-from .. import proto
 from ..diagnostics import ModelError, UsageError
 from ..graph import Graph
 from ..tensors import SparseTensor, Tensor
-from ..types import DType
+from ..types import BY_ONNX_CODE, DType
 from .external import ExternalFiles
 from .limits import Limits
 from .wire import Skeleton
@@ -40,12 +40,10 @@ class Source:
     def tensor(self, message: TensorProto) -> Tensor:
         """The constant a TensorProto stands for; its bytes are not copied where they can stay."""
         where = f"tensor '{message.name}'"
-        dtype = proto.dtype_from_code(message.data_type)
-        shape = tuple(message.dims)
-        if len(shape) > self.limits.rank:
-            raise ModelError(f"it has {len(shape)} dims; at most {self.limits.rank} are taken", location=where)
-        if any(d < 0 for d in shape):
-            raise ModelError(f"it has a negative dim in {list(shape)}", location=where)
+        dtype = BY_ONNX_CODE.get(message.data_type)
+        if dtype is None:
+            raise ModelError(f"element type {message.data_type} does not exist in ONNX", location=where)
+        shape = self._shape(message.dims, where)
         elements = math.prod(shape)
         if message.data_location == TensorProto.EXTERNAL:
             if dtype is DType.STR:
@@ -63,13 +61,29 @@ class Source:
             return Tensor(dtype, shape, data)
         return _typed_fields(message, dtype, shape, where)
 
+    def _shape(self, dims: Sequence[int], where: str) -> tuple[int, ...]:
+        """The dims of a constant, refused when no array can have them, even an empty one."""
+        shape = tuple(dims)
+        if len(shape) > self.limits.rank:
+            raise ModelError(f"it has {len(shape)} dims; at most {self.limits.rank} are taken", location=where)
+        if any(d < 0 for d in shape):
+            raise ModelError(f"it has a negative dim in {list(shape)}", location=where)
+        if 0 in shape and math.prod(filter(None, shape)) >= 2**58:
+            raise ModelError(f"its dims {list(shape)} are too large", location=where)
+        return shape
+
     def sparse(self, message: onnx.SparseTensorProto) -> SparseTensor:
         """The constant a SparseTensorProto stands for, checked so that writing it out densely is safe."""
         where = f"sparse tensor '{message.values.name}'"
-        values, indices, shape = self.tensor(message.values), self.tensor(message.indices), tuple(message.dims)
-        if any(d < 0 for d in shape) or values.dtype.byte_count(math.prod(shape)) > self.limits.dense_bytes:
-            raise ModelError(f"its dense shape {list(shape)} is negative or too large", location=where)
-        if indices.dtype is not DType.I64 or len(values.shape) != 1 or indices.shape not in (values.shape, (*values.shape, len(shape))):
+        values, indices = self.tensor(message.values), self.tensor(message.indices)
+        shape = self._shape(message.dims, where)
+        if not shape or values.dtype.byte_count(math.prod(shape)) > self.limits.dense_bytes:
+            raise ModelError(f"its dense shape {list(shape)} is missing or too large", location=where)
+        if (
+            indices.dtype is not DType.I64
+            or len(values.shape) != 1
+            or indices.shape not in (values.shape, (*values.shape, len(shape)))
+        ):
             raise ModelError("its indices do not fit its values", location=where)
         array = indices.array
         bound = shape if array.ndim == 2 else math.prod(shape)
@@ -121,8 +135,8 @@ def _map_file(path: Path) -> memoryview:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     except FileNotFoundError:
         raise UsageError(f"there is no file {str(path)!r}", hint="check the path") from None
-    except OSError as error:
-        raise UsageError(f"{str(path)!r} cannot be opened: {error.strerror}") from None
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        raise UsageError(f"{str(path)!r} cannot be opened: {getattr(error, 'strerror', error)}") from None
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
@@ -141,9 +155,13 @@ def _parse(data: memoryview, external: ExternalFiles, name: str, limits: Limits)
     try:
         message = onnx.ModelProto.FromString(skeleton.message)
     except DecodeError as error:
-        raise ModelError(f"this is not an ONNX model: {error}", location=name, hint="the file is damaged or something else") from None
+        raise ModelError(
+            f"this is not an ONNX model: {error}", location=name, hint="the file is damaged or something else"
+        ) from None
     if not message.HasField("graph"):
-        raise ModelError("this is not an ONNX model: it has no graph", location=name, hint="the file is damaged or something else")
+        raise ModelError(
+            "this is not an ONNX model: it has no graph", location=name, hint="the file is damaged or something else"
+        )
     return Source(message, skeleton, external, name, limits)
 
 

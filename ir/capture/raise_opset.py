@@ -12,12 +12,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from .. import infer, schema
 from ..diagnostics import UnsupportedError
-from .. import infer
 from ..graph import Attribute, EmptyList, Graph, Value
 from ..location import Location
 from ..tensors import Array, Tensor
 from ..types import UNKNOWN, DType, TensorType, Type
+from ..verify import check_form
 
 
 @dataclass
@@ -52,6 +53,13 @@ class Node:
             return []
         return [v for v in value if isinstance(v, int)] if isinstance(value, tuple) else None
 
+    def number(self, name: str, default: float) -> float:
+        """A numeric attribute, or `default` where it is not given; raises UnsupportedError when it is something else."""
+        value = self.attributes.get(name, default)
+        if not isinstance(value, (int, float)):
+            raise self.refuse(f"has an attribute '{name}' that is no number")
+        return value
+
     def set_operand(self, index: int, value: Value | None) -> None:
         """Put `value` at operand `index`, with absent operands in between."""
         self.operands.extend([None] * (index + 1 - len(self.operands)))
@@ -63,10 +71,16 @@ class Node:
 
 
 def raise_node(node: Node) -> None:
-    """Bring a node of `node.version` to the canonical opset; does nothing for ops that have kept their form."""
-    rows = ROWS.get(node.name, ())
-    for before, row in rows:
-        if node.version < before and node.replacement is None:
+    """Bring a node of `node.version` to the canonical opset; does nothing for ops that have kept their form.
+
+    Raises ModelError when the node breaks the schema of its own opset, which the rows rely on.
+    """
+    rows = [row for before, row in ROWS.get(node.name, ()) if node.version < before]
+    old = schema.find("", node.name, node.version) if rows else None
+    if old is not None:
+        check_form(old, node.name, node.operands, node.attributes, node.results, node.location)
+    for row in rows:
+        if node.replacement is None:
             row(node)
 
 
@@ -118,6 +132,8 @@ def _resize_asymmetric(node: Node, scales: Value | None) -> None:
     }
     factors: Array | None = scales.constant.array if scales.constant is not None else None
     data = node.data()
+    if factors is not None and not (np.isfinite(factors) & (factors > 0)).all():
+        raise node.refuse("has a scale that is no positive number")
     if factors is not None and (factors < 1).any():
         shrunk = node.constant(Tensor.from_array(np.minimum(factors, 1).astype(np.float32)))
         shrinking: dict[str, Attribute] = {**attributes, "nearest_mode": "ceil"}
@@ -131,7 +147,10 @@ def _resize_asymmetric(node: Node, scales: Value | None) -> None:
 
 def _resize11(node: Node) -> None:
     if node.attributes.get("coordinate_transformation_mode") == "tf_half_pixel_for_nn":
-        if node.attributes.get("nearest_mode", "round_prefer_floor") != "floor" or node.attributes.get("mode", "nearest") != "nearest":
+        if (
+            node.attributes.get("nearest_mode", "round_prefer_floor") != "floor"
+            or node.attributes.get("mode", "nearest") != "nearest"
+        ):
             raise node.refuse("uses tf_half_pixel_for_nn with a rounding that later opsets cannot say")
         # floor((i + 0.5) / s) is (i + 0.5) / s - 0.5 rounded half up.
         node.attributes["coordinate_transformation_mode"] = "half_pixel"
@@ -226,6 +245,8 @@ def _group_normalization(node: Node) -> None:
     shape = node.data().shape
     if not isinstance(groups, int) or shape is None or len(shape) < 2 or not isinstance(shape[1], int):
         raise node.refuse("normalizes an unknown number of channels")
+    if groups <= 0 or shape[1] % groups:
+        raise node.refuse(f"normalizes {shape[1]} channels in {groups} groups")
     per_group = shape[1] // groups
     column = node.constant(Tensor.integers([groups, 1]))
     matrix = node.constant(Tensor.integers([groups, per_group]))
@@ -271,27 +292,29 @@ def _without_batch(value: Value | None) -> Type:
 
 def _image_scaler(node: Node) -> None:
     # x * scale + bias with one bias a channel, in the order the old kernel had.
-    scale, bias = node.attributes.get("scale", 1.0), node.attributes.get("bias", ())
+    scale, bias = node.number("scale", 1.0), node.attributes.get("bias", ())
+    if not isinstance(bias, tuple) or not all(isinstance(b, float) for b in bias):
+        raise node.refuse("has no bias for each channel")
     scaled = node.build("Mul", [node.data(), _scalar_like(node, scale)], {})
-    channels = np.array(bias if isinstance(bias, tuple) else (), dtype=np.float32).reshape(-1, 1, 1)
+    channels = np.array(bias, dtype=np.float32).reshape(-1, 1, 1)
     node.replacement = [node.build("Add", [scaled, node.constant(Tensor.from_array(channels))], {})]
 
 
 def _affine(node: Node) -> None:
-    scaled = node.build("Mul", [node.data(), _scalar_like(node, node.attributes.get("alpha", 1.0))], {})
-    node.replacement = [node.build("Add", [scaled, _scalar_like(node, node.attributes.get("beta", 0.0))], {})]
+    scaled = node.build("Mul", [node.data(), _scalar_like(node, node.number("alpha", 1.0))], {})
+    node.replacement = [node.build("Add", [scaled, _scalar_like(node, node.number("beta", 0.0))], {})]
 
 
 def _scaled_tanh(node: Node) -> None:
-    inner = node.build("Mul", [node.data(), _scalar_like(node, node.attributes.get("beta", 1.0))], {})
+    inner = node.build("Mul", [node.data(), _scalar_like(node, node.number("beta", 1.0))], {})
     outer = node.build("Tanh", [inner], {})
-    node.replacement = [node.build("Mul", [outer, _scalar_like(node, node.attributes.get("alpha", 1.0))], {})]
+    node.replacement = [node.build("Mul", [outer, _scalar_like(node, node.number("alpha", 1.0))], {})]
 
 
 def _crop(node: Node) -> None:
     border, scale = node.pop_integers("border") or [], node.pop_integers("scale")
-    if len(border) != 4:
-        raise node.refuse("has no border")
+    if len(border) != 4 or (scale and len(scale) != 2):
+        raise node.refuse("has no border of four or no scale of two")
     left, top, right, bottom = border
     ends = [top + scale[0], left + scale[1]] if scale else [-bottom or _FAR, -right or _FAR]
     bounds = [node.constant(Tensor.integers(v)) for v in ([top, left], ends, [2, 3])]
@@ -340,5 +363,3 @@ ROWS: dict[str, tuple[tuple[int, Callable[[Node], None]], ...]] = {
     "Unsqueeze": ((13, _integers_to_operand("axes", 1)),),
     "Upsample": ((10, _upsample),),
 }
-
-

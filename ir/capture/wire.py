@@ -105,14 +105,18 @@ class Skeleton:
             shift += 7
             if shift > 63:
                 break
-        raise ModelError(f"this is not an ONNX file: byte {position} is no protobuf field", hint="it is truncated or something else")
+        raise ModelError(
+            f"this is not an ONNX file: byte {position} is no protobuf field", hint="it is truncated or something else"
+        )
 
     def _fixed_size(self, wire_type: int, position: int) -> int:
         if wire_type == 1:
             return 8
         if wire_type == 5:
             return 4
-        raise ModelError(f"this is not an ONNX file: byte {position} is no protobuf field", hint="it is truncated or something else")
+        raise ModelError(
+            f"this is not an ONNX file: byte {position} is no protobuf field", hint="it is truncated or something else"
+        )
 
 
 def _encode(value: int) -> bytes:

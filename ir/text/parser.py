@@ -166,7 +166,9 @@ class _Builder:
         results = part.children[0]
         trees = [child for child in part.children[1:] if isinstance(child, Tree)]
         operands = [self._operand(t, names) for t in trees if t.data == "operand"]
-        attributes = {_word(_tree(t.children[0])): self._attribute(_tree(t.children[1]), names) for t in trees if t.data == "attribute"}
+        attributes = {
+            _word(_tree(t.children[0])): self._attribute(_tree(t.children[1]), names) for t in trees if t.data == "attribute"
+        }
         types = [self.type(t) for t in trees if t.data in _TYPES]
         locations = [_location(t) for t in trees if t.data == "location"]
         tokens = [_token(t) for t in results.children] if isinstance(results, Tree) else []

@@ -164,7 +164,11 @@ class _Printer:
 
 
 def _op_name(op: Op) -> str:
-    return op.qualified_name if re.fullmatch(r"([A-Za-z0-9_.\-]+(@\d+)?::)?[A-Za-z_][A-Za-z0-9_]*", op.qualified_name) else f"op {_quote(op.qualified_name)}"
+    return (
+        op.qualified_name
+        if re.fullmatch(r"([A-Za-z0-9_.\-]+(@\d+)?::)?[A-Za-z_][A-Za-z0-9_]*", op.qualified_name)
+        else f"op {_quote(op.qualified_name)}"
+    )
 
 
 def _word(text: str) -> str:
@@ -196,7 +200,11 @@ def _inline(tensor: Tensor) -> str | None:
 
 def _float(value: float, width: np.dtype[np.generic]) -> str:
     """The shortest decimal that reads back as `value` in `width`; it always looks like a float, never like an integer."""
-    text = repr(float(np.format_float_scientific(np.float32(value)))) if width == np.float32 and np.isfinite(value) else repr(value)
+    text = (
+        repr(float(np.format_float_scientific(np.float32(value))))
+        if width == np.float32 and np.isfinite(value)
+        else repr(value)
+    )
     return text if any(c in text for c in ".en") else text + ".0"
 
 

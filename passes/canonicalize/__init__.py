@@ -12,7 +12,7 @@ from irc.ir import Graph
 
 from ..base import Context, Contract, Pass
 from ..rewriter import Rewriter, Rule
-from . import casts, concats, control_flow, identities, reshapes, shapes, slices, transposes
+from . import casts, concats, control_flow, expands, gathers, identities, pads, reshapes, shapes, slices, transposes
 
 RULES: tuple[Rule, ...] = (
     *shapes.RULES,
@@ -20,6 +20,9 @@ RULES: tuple[Rule, ...] = (
     *casts.RULES,
     *transposes.RULES,
     *reshapes.RULES,
+    *expands.RULES,
+    *pads.RULES,
+    *gathers.RULES,
     *slices.RULES,
     *concats.RULES,
     *control_flow.RULES,

@@ -63,8 +63,10 @@ def cast_of_lossless_cast(op: Op, rewrite: Rewriter) -> Value | No:
         return No("the inner cast may lose something")
     if first is last:
         return inner.needed(0)
-    kinds = {d.is_float for d in (first, middle, last)} if DType.BOOL not in (first, middle, last) else set[bool]()
-    if len(kinds) != 1 or not (last in _EXACT_INTEGER_BITS or last.is_integer) or last.bits < 8:
+    # A bool is 0 or 1 in every dtype; other casts may differ between integers and floats.
+    one_kind = first is DType.BOOL or first.is_float == middle.is_float == last.is_float
+    plain = last.bits >= 8 and (last in _EXACT_INTEGER_BITS or last.is_integer)
+    if not one_kind or not plain or middle is DType.BOOL:
         return No("a direct cast may convert otherwise")
     return rewrite.op("Cast", [inner.operand(0)], dict(op.attributes))
 

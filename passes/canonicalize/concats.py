@@ -6,6 +6,9 @@ from irc.ir import Op, Value
 
 from ..rewriter import No, Rewriter, Rule, rule
 
+# A long chain of concatenations would be copied part by part at each step.
+_MOST_PARTS = 256
+
 
 def _axis(op: Op) -> int | None:
     shape = op.result.shape
@@ -20,13 +23,21 @@ def concat_of_concat(op: Op, rewrite: Rewriter) -> Value | No:
     found = False
     for operand in op.operands:
         maker = operand.op if operand is not None else None
-        if maker is not None and maker.is_a("Concat") and maker.result.has_one_use and axis is not None and _axis(maker) == axis:
+        if (
+            maker is not None
+            and maker.is_a("Concat")
+            and maker.result.has_one_use
+            and axis is not None
+            and _axis(maker) == axis
+        ):
             parts.extend(v for v in maker.operands if v is not None)
             found = True
         elif operand is not None:
             parts.append(operand)
     if not found:
         return No("no part is a Concat along its axis that only it uses")
+    if len(parts) > _MOST_PARTS:
+        return No("it would have too many parts")
     return rewrite.op("Concat", parts, {"axis": axis or 0})
 
 

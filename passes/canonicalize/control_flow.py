@@ -17,7 +17,45 @@ def decided_if(op: Op, rewrite: Rewriter) -> tuple[Value, ...] | No:
     if condition is None:
         return No("its condition is not known")
     branch = op.attributes["then_branch" if condition else "else_branch"]
-    assert isinstance(branch, Graph) and op.graph is not None
+    assert isinstance(branch, Graph)
+    return _inlined(branch, op, rewrite)
+
+
+@rule("If")
+def if_of_equal_branches(op: Op, rewrite: Rewriter) -> tuple[Value, ...] | No:
+    """An If whose branches do the same is the ops of one of them."""
+    yes, no = op.attributes["then_branch"], op.attributes["else_branch"]
+    assert isinstance(yes, Graph)
+    assert isinstance(no, Graph)
+    if not _do_the_same(yes, no):
+        return No("its branches differ")
+    return _inlined(yes, op, rewrite)
+
+
+def _do_the_same(first: Graph, second: Graph) -> bool:
+    """Whether two bodies without inputs hold the same ops in the same order; bodies inside them are not compared."""
+    if len(first) != len(second):
+        return False
+    twin: dict[Value, Value] = {}
+    for a, b in zip(first, second, strict=True):
+        if a.bodies or a.qualified_name != b.qualified_name or len(a.results) != len(b.results):
+            return False
+        if [v if v is None else twin.get(v, v) for v in a.operands] != b.operands or not _same_attributes(a, b):
+            return False
+        twin.update(zip(a.results, b.results, strict=True))
+    return [twin.get(v, v) for v in first.outputs] == second.outputs
+
+
+def _same_attributes(a: Op, b: Op) -> bool:
+    if a.is_constant and b.is_constant:
+        return a.value.same_as(b.value)
+    plain = (int, float, str, bytes)
+    flat = [item for value in a.attributes.values() for item in (value if isinstance(value, tuple) else (value,))]
+    return all(isinstance(item, plain) for item in flat) and repr(a.attributes) == repr(b.attributes)
+
+
+def _inlined(branch: Graph, op: Op, rewrite: Rewriter) -> tuple[Value, ...]:
+    assert op.graph is not None
     outputs = tuple(branch.outputs)
     for inner in list(branch):
         branch.unlink(inner)
@@ -64,4 +102,4 @@ def _empty_stack(result: Value) -> Tensor | None:
     return Tensor.from_array(np.zeros((0, *element), dtype=kind.dtype.numpy), kind.dtype)
 
 
-RULES: tuple[Rule, ...] = (decided_if, loop_that_never_runs)
+RULES: tuple[Rule, ...] = (decided_if, if_of_equal_branches, loop_that_never_runs)

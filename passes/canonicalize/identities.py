@@ -29,15 +29,21 @@ def inference_dropout(op: Op, rewrite: Rewriter) -> Value | tuple[Value, ...] | 
 
 @rule("Add", "Sub", "Mul", "Div", "Pow")
 def neutral_operand(op: Op, rewrite: Rewriter) -> Value | No:
-    """x - 0, x * 1, x / 1, x ** 1, and x + 0 for integers (or + -0.0 for floats), are x where nothing is broadcast."""
+    """x - 0, x * 1, x / 1, float x ** 1, and x + 0 for integers (or + -0.0 for floats), are x where nothing is broadcast."""
     for index in (1, 0) if op.name in ("Add", "Mul") else (1,):
         constant, other = op.constant_operand(index), op.needed(1 - index)
         if constant is None or not _is_neutral(op.name, constant):
             continue
         if not rewrite.same_type(other, op.result):
             return No("the neutral operand may change the shape or type")
+        if op.name == "Pow" and not _is_float(other):
+            return No("engines compute integer powers in floats")
         return other
     return No("no operand is a neutral constant")
+
+
+def _is_float(value: Value) -> bool:
+    return isinstance(value.type, TensorType) and value.type.dtype.is_float
 
 
 def _is_neutral(name: str, constant: Tensor) -> bool:
@@ -117,19 +123,29 @@ def where_of_equal_sides(op: Op, rewrite: Rewriter) -> Value | No:
 
 @rule("Clip")
 def unbounded_clip(op: Op, rewrite: Rewriter) -> Value | No:
-    """Clip without bounds is its input."""
+    """Clip without bounds is its input, for integers; floats are clipped to the largest finite ones."""
     if op.operand(1) is not None or op.operand(2) is not None:
         return No("it has a bound")
+    if _is_float(op.needed(0)):
+        return No("it makes infinities finite")
     return op.needed(0)
 
 
-@rule("Pad")
-def pad_of_nothing(op: Op, rewrite: Rewriter) -> Value | No:
-    """Pad by zeros everywhere is its input."""
-    pads = op.constant_operand(1)
-    if pads is None or pads.array.any():
-        return No("it pads something")
+@rule("And", "Or", "Min", "Max", "BitwiseAnd", "BitwiseOr")
+def same_operands(op: Op, rewrite: Rewriter) -> Value | No:
+    """Of a value and itself, both, either, the smaller and the larger are the value."""
+    if len(op.operands) < 2 or any(operand is not op.operands[0] for operand in op.operands):
+        return No("its operands differ")
     return op.needed(0)
+
+
+@rule("Where")
+def where_of_not(op: Op, rewrite: Rewriter) -> Value | No:
+    """Where not c, a, else b is where c, b, else a."""
+    inner = op.needed(0).op
+    if inner is None or not inner.is_a("Not"):
+        return No("its condition is no Not")
+    return rewrite.op("Where", [inner.operand(0), op.operand(2), op.operand(1)])
 
 
 @rule("ReduceSum", "ReduceMean", "ReduceMax", "ReduceMin", "ReduceProd")
@@ -156,6 +172,7 @@ RULES: tuple[Rule, ...] = (
     decided_where,
     where_of_equal_sides,
     unbounded_clip,
-    pad_of_nothing,
+    same_operands,
+    where_of_not,
     reduction_over_nothing,
 )

@@ -6,6 +6,7 @@ from irc.ir import Op, Tensor, Value
 from irc.ir.shapes import content_of
 
 from ..rewriter import No, Rewriter, Rule, rule
+from .shapes import target_pattern
 
 _SAME_ELEMENTS = ("Reshape", "Squeeze", "Unsqueeze", "Flatten")
 
@@ -20,14 +21,47 @@ def reshape_of_nothing(op: Op, rewrite: Rewriter) -> Value | No:
 
 @rule("Reshape")
 def reshape_of_reshape(op: Op, rewrite: Rewriter) -> Value | No:
-    """Only the last of several reshapes counts, unless its shape copies dims (0) of the one before."""
+    """Only the last of several reshapes counts; a dim it copies (0) is copied from the first, or written out."""
     inner = op.needed(0).op
     if inner is None or not inner.is_a(*_SAME_ELEMENTS):
         return No("its input is no reshape")
     target = content_of(op.operand(1))
-    if target is None or any(isinstance(d, int) and d == 0 for d in target):
-        return No("its shape may copy a dim of its input")
-    return rewrite.op("Reshape", [inner.operand(0), op.operand(1)], dict(op.attributes))
+    if target is None:
+        return No("nothing is known of its shape")
+    first, middle = inner.needed(0).shape or (), inner.result.shape or ()
+    copied = [] if op.integer("allowzero", 0) else [i for i, d in enumerate(target) if not isinstance(d, int) or d == 0]
+    # What is symbolic may turn out to be 0 and then copies a dim, too.
+    changed = [
+        i for i in copied if not (i < len(first) and i < len(middle) and rewrite.same_dims(first[i : i + 1], middle[i : i + 1]))
+    ]
+    if not changed:
+        return rewrite.op("Reshape", [inner.operand(0), op.operand(1)], dict(op.attributes))
+    numbers = [d if isinstance(d, int) else None for d in target]
+    for index in changed:
+        size = middle[index] if index < len(middle) else None
+        if numbers[index] != 0 or not isinstance(size, int) or size == 0:
+            return No("its shape may copy a dim of its input")
+        numbers[index] = size
+    known = [n for n in numbers if n is not None]
+    if len(known) != len(numbers):
+        return No("some of its shape is not known")
+    return rewrite.op("Reshape", [inner.operand(0), rewrite.constant(Tensor.integers(known))])
+
+
+@rule("Squeeze", "Unsqueeze", "Flatten")
+def view_of_reshape(op: Op, rewrite: Rewriter) -> Value | No:
+    """A Squeeze, Unsqueeze or Flatten behind a reshape is one Reshape where at most one dim is unknown."""
+    inner, shape = op.needed(0).op, op.result.shape
+    if inner is None or not inner.is_a(*_SAME_ELEMENTS) or (inner.name == op.name and op.name != "Flatten"):
+        return No("its input is no reshape of another kind")
+    if shape is None or 0 in shape:
+        return No("its shape is not known or empty")
+    pattern = target_pattern(shape, inner.needed(0).shape)
+    if pattern is None:
+        return No("more than one dim is unknown")
+    numbers, relied = pattern
+    rewrite.assume(relied)
+    return rewrite.op("Reshape", [inner.operand(0), rewrite.constant(Tensor.integers(numbers))])
 
 
 @rule("Reshape")
@@ -119,6 +153,6 @@ RULES: tuple[Rule, ...] = (
     unsqueeze_of_unsqueeze,
     squeeze_of_squeeze,
     reshape_of_reshape,
+    view_of_reshape,
     plain_reshape,
 )
-

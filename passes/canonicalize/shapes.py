@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from irc.ir import Op, Tensor, TensorType, Value
 from irc.ir.dims import Dim
-from irc.ir.shapes import CONTENT, content_of
+from irc.ir.shapes import CONTENT, content_of, scalar_of
 
 from ..rewriter import No, Rewriter, Rule, rule
 
@@ -33,7 +35,7 @@ def reshape_to_known_shape(op: Op, rewrite: Rewriter) -> Value | No:
         return No("its shape is constant already")
     if target is None:
         return No("nothing is known of its shape")
-    pattern = _pattern(list(target), list(source) if source is not None else [], op.integer("allowzero", 0) == 1)
+    pattern = target_pattern(target, source, keep_zero=op.integer("allowzero", 0) == 1)
     if pattern is None:
         return No("more than one dim of its shape is unknown")
     numbers, relied = pattern
@@ -41,31 +43,81 @@ def reshape_to_known_shape(op: Op, rewrite: Rewriter) -> Value | No:
     return rewrite.op("Reshape", [op.operand(0), rewrite.constant(Tensor.integers(numbers))])
 
 
-def _pattern(target: list[Dim], source: list[Dim], keep_zero: bool) -> tuple[list[int], list[Dim]] | None:
-    """The target with 0 for "as in the input" and -1 for the one dim left, and the dims relied on.
+def target_pattern(
+    target: Sequence[Dim], source: Sequence[Dim] | None, *, keep_zero: bool = False
+) -> tuple[list[int], list[Dim]] | None:
+    """A Reshape's target with 0 for "as in the input" and -1 for the one dim left, and the dims relied on, or None.
 
     -1 stands only among positive dims: a zero beside it would leave it undetermined.
     """
+    source = source or ()
     if any(isinstance(d, int) and d == 0 for d in target) and keep_zero:
         return None
     numbers: list[int | None] = []
     relied: list[Dim] = []
     for index, dim in enumerate(target):
-        if isinstance(dim, int):
+        if isinstance(dim, int) and dim != 0:
             numbers.append(dim)
-        elif dim is not None and index < len(source) and source[index] == dim:
+        elif dim == 0 or (dim is not None and index < len(source) and source[index] == dim):
             numbers.append(0)
             relied.append(dim)
         else:
             numbers.append(None)
     holes = numbers.count(None)
-    if holes == 0:
-        return [n for n in numbers if n is not None], relied
-    if holes > 1 or any(n is not None and n < 0 for n in numbers):
-        return None
-    if 0 in numbers:
+    if holes > 1 or (holes and any(n is not None and n <= 0 for n in numbers)):
         return None
     return [-1 if n is None else n for n in numbers], relied
+
+
+def shape_range(value: Value | None) -> tuple[Value, int, int] | None:
+    """The value whose dims from a start to an end a Shape gives, or None for anything else."""
+    maker = None if value is None else value.op
+    if maker is None or not maker.is_a("Shape"):
+        return None
+    rank = len(maker.needed(0).shape or ())
+    if maker.needed(0).shape is None:
+        return None
+    bounds = (maker.integer("start", 0), maker.integer("end", rank))
+    start, end = (max(0, min(rank, b + rank if b < 0 else b)) for b in bounds)
+    return (maker.needed(0), start, end) if start < end else None
+
+
+@rule("Slice")
+def slice_of_shape(op: Op, rewrite: Rewriter) -> Value | No:
+    """Dims of a Shape from one place to another are what a Shape with a start and an end gives."""
+    source, first, last = shape_range(op.operand(0)), scalar_of(op.operand(1)), scalar_of(op.operand(2))
+    if source is None or not isinstance(first, int) or not isinstance(last, int):
+        return No("it is no slice with known bounds of a Shape")
+    if op.operand(4) is not None and scalar_of(op.operand(4)) != 1:
+        return No("it has a step")
+    value, start, end = source
+    places = range(start, end)[first:last]
+    if not places:
+        return No("it is empty")
+    return rewrite.op("Shape", [value], {"start": places.start, "end": places.stop})
+
+
+@rule("Concat")
+def concat_of_shapes(op: Op, rewrite: Rewriter) -> Value | No:
+    """Neighbouring dims of one value are one Shape with a start and an end."""
+    parts: list[tuple[Value, tuple[Value, int, int] | None]] = []
+    for operand in op.operands:
+        known = shape_range(operand)
+        last = parts[-1][1] if parts else None
+        if known is not None and last is not None and last[0] is known[0] and last[2] == known[1]:
+            parts[-1] = (parts[-1][0], (last[0], last[1], known[2]))
+        elif operand is not None:
+            parts.append((operand, known))
+    if len(parts) == len(op.operands):
+        return No("no neighbouring parts are neighbouring dims of one value")
+    merged = [value if shape_range(value) == known else _shape_of(known, rewrite) for value, known in parts]
+    return rewrite.op("Concat", merged, {"axis": 0}) if len(merged) > 1 else merged[0]
+
+
+def _shape_of(known: tuple[Value, int, int] | None, rewrite: Rewriter) -> Value:
+    assert known is not None
+    value, start, end = known
+    return rewrite.op("Shape", [value], {"start": start, "end": end})
 
 
 @rule("Expand")
@@ -104,4 +156,12 @@ def range_of_scalars(op: Op, rewrite: Rewriter) -> Value | No:
     return rewrite.op("Range", bounds)
 
 
-RULES: tuple[Rule, ...] = (known_content, reshape_to_known_shape, expand_of_nothing, tile_once, range_of_scalars)
+RULES: tuple[Rule, ...] = (
+    known_content,
+    reshape_to_known_shape,
+    slice_of_shape,
+    concat_of_shapes,
+    expand_of_nothing,
+    tile_once,
+    range_of_scalars,
+)

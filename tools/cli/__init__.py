@@ -1,1 +1,18 @@
-"""Placeholder."""
+"""The command `irc`: one module a verb; this one puts them together and turns errors into sentences and exit codes.
+
+Exit codes: 0 good, 1 a check failed, 2 usage, 3 bad model, 4 not supported, 5 engine failed.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from .app import run
+
+
+def main() -> int:
+    """Run the command line; the exit code."""
+    return run(sys.argv[1:])
+
+
+__all__ = ["main"]

@@ -1,0 +1,241 @@
+"""From a model to a program: capture, specialize, optimize, choose an engine, lower, and write down what was decided."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TypeAlias
+
+import onnx
+
+from irc.ir import DType, Graph, OptionalType, SequenceType, SymbolicDim, TensorType, Type, capture, specialize
+from irc.ir.capture.onnx_file import file_digest
+from irc.ir.clone import clone_graph
+from irc.ir.types import MapType
+from irc.passes import LEVELS, Contract, Instrument, PassManager, PassRecord, Registry, op_count, registry
+from irc.runtime import EngineFailure, Manifest, NodeCount, OptionValue, Placement, Program, SignatureEntry
+from irc.runtime import PassRecord as PassEntry
+from irc.runtime import Source as SourceEntry
+
+from .engine import Engine, EngineFiles
+from .engines import ENGINES, find_engine
+from .targets import Target, find_target
+from .verification import Agreement, check, make_probe
+
+Model: TypeAlias = "str | os.PathLike[str] | bytes | onnx.ModelProto"
+
+
+NOTHING = "O0"
+
+
+@dataclass(frozen=True)
+class CompileOptions:
+    """How to compile: every field is a flag of `irc compile`, described there."""
+
+    target: str = "cpu"
+    opt_level: int = 2
+    engine: str | None = None
+    passes: str | None = None
+    load: tuple[str, ...] = ()
+    disable: frozenset[str] = frozenset()
+    rewrite_limit: int | None = None
+    dims: Mapping[str, int] = field(default_factory=dict[str, int])
+    shapes: Mapping[str, tuple[int | None, ...]] = field(default_factory=dict[str, tuple[int | None, ...]])
+    verify: bool = True
+    engine_options: Mapping[str, OptionValue] = field(default_factory=dict[str, OptionValue])
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds spent in each part of a compilation."""
+
+    capture: float
+    passes: float
+    lower: float
+    load: float
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """A compiled model: the program, the graph it was lowered from, and what happened on the way."""
+
+    program: Program
+    graph: Graph
+    records: Sequence[PassRecord]
+    timing: Timing
+    agreement: Agreement
+    notes: Sequence[str] = ()
+
+    @property
+    def failures(self) -> list[PassRecord]:
+        """The passes that were rolled back."""
+        return [record for record in self.records if record.failure is not None]
+
+
+def compile_model(model: Model, options: CompileOptions, instruments: Sequence[Instrument] = ()) -> Compiled:
+    """Compile an ONNX model. Raises IrcError for what is wrong with model or options, EngineFailure when the engine fails."""
+    find_target(options.target)
+    start = time.perf_counter()
+    graph = capture(model)
+    return compile_graph(graph, options, instruments, source=_source(model), captured_in=time.perf_counter() - start)
+
+
+def compile_graph(
+    graph: Graph,
+    options: CompileOptions,
+    instruments: Sequence[Instrument] = (),
+    *,
+    source: SourceEntry | None = None,
+    captured_in: float = 0.0,
+) -> Compiled:
+    """Compile a captured graph, which is changed on the way. Raises as `compile_model` does."""
+    target = find_target(options.target)
+    specialize(graph, options.dims, options.shapes)
+    before = op_count(graph)
+    pristine = clone_graph(graph) if options.verify and options.opt_level >= 2 else None
+    start = time.perf_counter()
+    manager = pass_manager(options, registry(options.load), instruments)
+    graph = manager.run(graph)
+    optimized = time.perf_counter()
+    engine = _choose_engine(options, target)
+    files = engine.lower(graph, target)
+    lowered = time.perf_counter()
+    manifest = _manifest(graph, options, engine, manager.records, NodeCount(before, op_count(graph)), source)
+    program, agreement, notes = _load(manifest, files, engine.settings(options.opt_level), pristine)
+    if program is None:
+        if not manager.records:
+            raise EngineFailure(
+                f"the engine's answers are wrong: it {agreement.sentence}",
+                hint="compile with --no-verify to have it anyway",
+            )
+        assert pristine is not None
+        plain = compile_graph(pristine, replace(options, passes=NOTHING), source=source, captured_in=captured_in)
+        note = f"the passes were left out, because with them the program {agreement.sentence}; please report this"
+        return replace(plain, notes=(*notes, note, *plain.notes))
+    timing = Timing(captured_in, optimized - start, lowered - optimized, time.perf_counter() - lowered)
+    return Compiled(program, graph, manager.records, timing, agreement, notes)
+
+
+def pass_manager(options: CompileOptions, known: Registry, instruments: Sequence[Instrument] = ()) -> PassManager:
+    """The manager for the pipeline that the options name: `passes` where given, else the level's own."""
+    passes = LEVELS[f"O{options.opt_level}"] if options.passes is None else known.pipeline(options.passes)
+    return PassManager(
+        passes,
+        instruments,
+        disabled=options.disable,
+        rewrite_limit=options.rewrite_limit,
+        strictest=Contract.EXACT if options.passes is None and options.opt_level <= 1 else Contract.REASSOCIATING,
+    )
+
+
+def _choose_engine(options: CompileOptions, target: Target) -> Engine:
+    return ENGINES[0] if options.engine is None else find_engine(options.engine)
+
+
+def _load(
+    manifest: Manifest, files: EngineFiles, settings: Sequence[Mapping[str, OptionValue]], pristine: Graph | None
+) -> tuple[Program | None, Agreement, list[str]]:
+    """The first setting under which the engine takes the model and answers as the reference does.
+
+    Returns no program when the engine takes the model but answers otherwise under every setting.
+    Raises EngineFailure when it takes it under none.
+    """
+    probe = make_probe(pristine, manifest.inputs) if pristine is not None else "not asked for"
+    notes: list[str] = []
+    failure: EngineFailure | None = None
+    agreement = Agreement(False)
+    for setting in settings:
+        chosen = replace(manifest, engine_options={**setting, **manifest.engine_options})
+        shown = ", ".join(f"{k}={v}" for k, v in setting.items())
+        try:
+            program = Program.from_files(chosen, files.files, files.weights)
+        except EngineFailure as error:
+            failure = failure or error
+            notes.append(f"the engine refused the model with {shown}: {error.message}")
+            continue
+        if pristine is None or isinstance(probe, str):
+            return program, Agreement(True, unknown=str(probe)), notes
+        agreement = check(program, pristine, probe)
+        if agreement.agrees:
+            return program, agreement, notes
+        notes.append(f"with {shown} it {agreement.sentence}")
+        program.close()
+    if failure is not None and len(notes) == len(settings):
+        raise failure
+    return None, agreement, notes
+
+
+def _manifest(
+    graph: Graph,
+    options: CompileOptions,
+    engine: Engine,
+    records: Sequence[PassRecord],
+    nodes: NodeCount,
+    source: SourceEntry | None,
+) -> Manifest:
+    optional = {id(value) for value in graph.defaults}
+    return Manifest(
+        engine=engine.name,
+        engine_options=options.engine_options,
+        inputs=tuple(_entry(n, v.type, id(v) in optional) for n, v in zip(graph.input_names, graph.inputs, strict=True)),
+        outputs=tuple(_entry(n, t, False) for n, t in zip(graph.output_names, _output_types(graph), strict=True)),
+        dims_must_agree=tuple(sorted(graph.assumed_dims)),
+        target=options.target,
+        opt_level=options.opt_level,
+        source=source,
+        versions={"irc": _irc_version(), engine.name: engine.version, "onnx": onnx.__version__},
+        # Times differ from run to run and an artifact must not, so they stay out of it.
+        passes=tuple(PassEntry(r.text if r.failure is None else f"{r.text} (rolled back)", None, r.changes) for r in records),
+        placement=(Placement(engine.name, nodes.after),),
+        nodes=nodes,
+    )
+
+
+def _output_types(graph: Graph) -> list[Type]:
+    declared = zip(graph.output_types, graph.outputs, strict=True)
+    return [
+        kind if isinstance(kind, (TensorType, SequenceType, OptionalType, MapType)) else value.type for kind, value in declared
+    ]
+
+
+def _entry(name: str, kind: Type, optional: bool) -> SignatureEntry:
+    wrapper, key = "tensor", None
+    while isinstance(kind, (SequenceType, OptionalType, MapType)):
+        wrapper = (
+            {SequenceType: "sequence", OptionalType: "optional", MapType: "map"}[type(kind)] if wrapper == "tensor" else wrapper
+        )
+        key = kind.key.text if isinstance(kind, MapType) else key
+        kind = kind.value if isinstance(kind, MapType) else kind.element
+    if not isinstance(kind, TensorType):
+        return SignatureEntry(name, DType.F32.text, None, wrapper, optional, key)  # type: ignore[arg-type]  # wrapper is a Kind
+    shape = None if kind.shape is None else tuple(_dim(d) for d in kind.shape)
+    return SignatureEntry(name, kind.dtype.text, shape, wrapper, optional, key)  # type: ignore[arg-type]  # wrapper is a Kind
+
+
+def _dim(dim: int | SymbolicDim | None) -> int | str | None:
+    return dim.plain_name or str(dim) if isinstance(dim, SymbolicDim) else dim
+
+
+def _source(model: Model) -> SourceEntry:
+    if isinstance(model, onnx.ModelProto):
+        return SourceEntry("model", hashlib.sha256(model.SerializeToString(deterministic=True)).hexdigest())
+    if isinstance(model, bytes):
+        return SourceEntry("model", hashlib.sha256(model).hexdigest())
+    path = Path(model)
+    return SourceEntry(path.name, file_digest(path))
+
+
+def _irc_version() -> str:
+    from importlib import metadata
+
+    try:
+        return metadata.version("irc-compiler")
+    except metadata.PackageNotFoundError:
+        return "source"
+
+
+__all__ = ["CompileOptions", "Compiled", "Timing", "compile_graph", "compile_model", "pass_manager"]

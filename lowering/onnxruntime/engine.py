@@ -1,0 +1,90 @@
+"""Lowering to ONNX Runtime: the graph as an ONNX model of the newest opset for which every op has a kernel."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+
+from irc.ir import DType, Graph, Op, UnsupportedError, emit, schema
+from irc.runtime import WEIGHTS_FILE, OptionValue, layout_weights
+
+from ..engine import YES, EngineFiles, Verdict, weight_view
+from ..targets import Target
+from .kernels import why_not
+
+# Below this, ops mean other things under the same form (GroupNormalization), so older models are not written.
+OLDEST_EMITTED = 21
+
+# ONNX Runtime refuses initializers of these dtypes from outside the model.
+KEPT_INLINE = frozenset({DType.STR, DType.C64, DType.C128, DType.F8E8M0, DType.F4E2M1, DType.I2, DType.U2})
+
+
+@dataclass(frozen=True)
+class OnnxRuntime:
+    """ONNX Runtime with its CPU kernels."""
+
+    name: str = "onnxruntime"
+
+    @property
+    def version(self) -> str:
+        """The installed version, or an empty string."""
+        try:
+            return metadata.version("onnxruntime")
+        except metadata.PackageNotFoundError:
+            return ""
+
+    def takes(self, op: Op, target: Target) -> Verdict:
+        """Whether a CPU kernel takes `op` at some opset that says the same."""
+        reason = why_not(op, schema.CANONICAL_OPSET)
+        if not reason or _older_opset([op]) is not None:
+            return YES
+        return Verdict(reason)
+
+    def settings(self, opt_level: int) -> Sequence[Mapping[str, OptionValue]]:
+        """None of its optimizations where answers must not change by a bit; else all, and less and less of them.
+
+        Convolutions in blocked layout add up in another order, which shows where a Sigmoid behind them is nearly 0.
+        """
+        if opt_level < 2:
+            return ({"optimization": "disable"},)
+        plain = ("Pad_Fusion", "NchwcTransformer")
+        levels = ({"optimization": level} for level in ("extended", "basic", "disable"))
+        return ({"optimization": "all"}, {"optimization": "all", "disabled_optimizers": plain}, *levels)
+
+    def lower(self, graph: Graph, target: Target) -> EngineFiles:
+        """The ONNX model of a graph. Raises UnsupportedError when no opset serves all its ops."""
+        emitted = emit(graph, opset=choose_opset(graph), keep_inline=KEPT_INLINE)
+        weights = {name: weight_view(tensor) for name, tensor in emitted.weights.items()}
+        ranges = layout_weights(weights).ranges
+        model = emitted.refer(lambda name: (WEIGHTS_FILE, *ranges[name]))
+        return EngineFiles({"model.onnx": (model.SerializeToString(deterministic=True),)}, weights, emitted.op_names)
+
+
+def choose_opset(graph: Graph) -> int | None:
+    """The opset to emit for: None for the usual one, an older one where some op has no kernel at it.
+
+    Raises UnsupportedError listing the ops that ONNX Runtime cannot run together.
+    """
+    ops = [op for op in graph.walk() if not op.is_constant]
+    refused = [op for op in ops if why_not(op, schema.CANONICAL_OPSET)]
+    if not refused:
+        return None
+    older = _older_opset(ops)
+    if older is not None:
+        return older
+    shown = [f"{op.qualified_name} at {op.location}: {why_not(op, schema.CANONICAL_OPSET)}" for op in refused[:20]]
+    raise UnsupportedError(
+        "no engine takes these ops:\n  " + "\n  ".join(shown) + ("\n  ..." if len(refused) > 20 else "") + "\n",
+        hint="replace them in the model, or register a pass that does",
+    )
+
+
+def _older_opset(ops: list[Op]) -> int | None:
+    if any(op.version is not None for op in ops):
+        return None
+    own = [op for op in ops if not op.domain and schema.of(op) is not None]
+    for opset in range(schema.CANONICAL_OPSET - 1, OLDEST_EMITTED - 1, -1):
+        if all(schema.fits(op, opset) for op in own) and not any(why_not(op, opset) for op in ops):
+            return opset
+    return None

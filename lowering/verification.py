@@ -1,0 +1,158 @@
+"""Whether a program still answers as its model does: both run on made-up inputs, the model by the reference.
+
+Floats are compared by relative L2 distance in float64, integers may be one step away. In a quantized model a rounding may
+fall the other way, so there an output may be one step of its scale away.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from irc.ir import DType, EvaluationError, Graph, Op, TensorType, Value, schema
+from irc.ir.reference import evaluate
+from irc.runtime import EngineFailure, FeedError, Program, SignatureEntry, random_inputs
+
+_TOLERANCE = {DType.F16: 1e-3, DType.BF16: 1e-2}
+_HALF = (DType.F16, DType.BF16)
+QUANTIZED_TOLERANCE = 5e-2
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How a program did: the worst output and its distance, or why nothing could be said."""
+
+    agrees: bool
+    output: str = ""
+    distance: float = 0.0
+    unknown: str = ""
+
+    @property
+    def sentence(self) -> str:
+        """For people."""
+        if self.unknown:
+            return f"not checked against the reference: {self.unknown}"
+        word = "agrees with" if self.agrees else "differs from"
+        return f"{word} the reference on made-up inputs, worst output '{self.output}' by {self.distance:.1e}"
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Made-up inputs and what the reference makes of them."""
+
+    feeds: Mapping[str, Any]
+    answers: Sequence[Any]
+
+
+# Sizes to try for named and unknown dims, (of a first axis, of the others): images and sequences want room, the rest is
+# for models whose dims are tied to each other.
+_SIZES = ((2, 64), (1, 32), (2, 2), (1, 1))
+
+
+def make_probe(graph: Graph, inputs: Sequence[SignatureEntry], seed: int = 0) -> Probe | str:
+    """Inputs the reference accepts, with its answers, or why there are none."""
+    reason = ""
+    for first, others in _SIZES if any(_is_open(entry) for entry in inputs) else _SIZES[:1]:
+        sized = tuple(_sized(entry, first, others) for entry in inputs)
+        try:
+            feeds = random_inputs(sized, {}, seed)
+            return Probe(feeds, evaluate(graph, feeds))
+        except (EvaluationError, FeedError) as error:
+            reason = error.message
+    return reason
+
+
+def _is_open(entry: SignatureEntry) -> bool:
+    return any(not isinstance(dim, int) for dim in entry.shape or ())
+
+
+def _sized(entry: SignatureEntry, first: int, others: int) -> SignatureEntry:
+    """The entry with a number for every open dim."""
+    sizes = (dim if isinstance(dim, int) else others if axis else first for axis, dim in enumerate(entry.shape or ()))
+    return replace(entry, shape=None if entry.shape is None else tuple(sizes))
+
+
+def check(program: Program, graph: Graph, probe: Probe) -> Agreement:
+    """How far `program` is from the reference on a probe of `graph`; outputs that depend on random ops are left out."""
+    try:
+        answers = program.run(probe.feeds)
+    except EngineFailure as error:
+        return Agreement(False, error.message, float("inf"))
+    random = random_outputs(graph)
+    quantized = any(op.name in _QUANTIZED for op in graph.walk())
+    half = any(isinstance(r.type, TensorType) and r.type.dtype in _HALF for op in graph.walk() for r in op.results)
+    worst = Agreement(True)
+    for index, (name, wanted) in enumerate(zip(graph.output_names, probe.answers, strict=True)):
+        if name in random:
+            continue
+        found = distance(wanted, answers[name])
+        bound = QUANTIZED_TOLERANCE if quantized else _bound(graph.outputs[index], half)
+        step = _step(graph.outputs[index]) if quantized else None
+        good = found <= bound or (step is not None and _largest_gap(wanted, answers[name]) <= step)
+        if found >= worst.distance and (worst.agrees or not good):
+            worst = Agreement(good and worst.agrees, name, found)
+    return worst
+
+
+_QUANTIZED = frozenset({"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "QLinearMatMul"})
+
+
+def _bound(output: Value, half: bool) -> float:
+    kind = output.type
+    own = _TOLERANCE.get(kind.dtype, 1e-4) if isinstance(kind, TensorType) else 1e-4
+    return max(own, 1e-3) if half else own
+
+
+def _step(output: Value) -> float | None:
+    """One step of the scale that an output was dequantized with, if it was."""
+    op = output.op
+    scale = op.constant_operand(1) if op is not None and op.is_a("DequantizeLinear") else None
+    return None if scale is None else 1.01 * float(np.abs(scale.array.astype(np.float64)).max())
+
+
+def _largest_gap(wanted: Any, got: Any) -> float:
+    return float(np.abs(np.asarray(wanted, np.float64) - np.asarray(got, np.float64)).max(initial=0.0))
+
+
+def distance(wanted: Any, got: Any) -> float:
+    """Relative L2 distance in float64; infinite where structure, type or shape differ, or NaN and Inf lie elsewhere.
+
+    Integers that differ by at most one step are no distance apart.
+    """
+    if isinstance(wanted, list) or isinstance(got, list):
+        if not isinstance(wanted, list) or not isinstance(got, list) or len(wanted) != len(got):
+            return float("inf")
+        return max((distance(a, b) for a, b in zip(wanted, got, strict=True)), default=0.0)
+    if not isinstance(wanted, np.ndarray) or not isinstance(got, np.ndarray):
+        return 0.0 if wanted == got else float("inf")
+    if wanted.shape != got.shape or wanted.dtype != got.dtype:
+        return float("inf")
+    if wanted.dtype.kind in "OSUb":
+        return 0.0 if np.array_equal(wanted, got) else float("inf")
+    wide = np.complex128 if wanted.dtype.kind == "c" else np.float64
+    x, y = wanted.astype(wide).reshape(-1), got.astype(wide).reshape(-1)
+    unequal = ~((x == y) | (np.isnan(x) & np.isnan(y)))
+    x, y, norm = x[unequal], y[unequal], float(np.linalg.norm(x[np.isfinite(x)]))
+    if not np.isfinite(x).all() or not np.isfinite(y).all():
+        return float("inf")
+    gap = float(np.linalg.norm(x - y))
+    if wanted.dtype.kind in "iu":
+        return 0.0 if float(np.abs(x - y).max(initial=0.0)) <= 1 else gap / norm if norm else gap
+    return gap / norm if norm else gap
+
+
+def random_outputs(graph: Graph) -> set[str]:
+    """The outputs that depend on an op that draws random numbers."""
+    tainted: set[Value] = set()
+    for op in graph:
+        captured = (v for body in op.bodies for v in body.captures())
+        if _draws(op) or any(v in tainted for v in (*op.operands, *captured)):
+            tainted.update(op.results)
+    return {name for name, value in zip(graph.output_names, graph.outputs, strict=True) if value in tainted}
+
+
+def _draws(op: Op) -> bool:
+    return not op.is_constant and schema.of(op) is not None and not schema.is_deterministic(op)

@@ -1,0 +1,245 @@
+"""The `.irc` format: a manifest and the files it lists, written whole or not at all, never used before all hashes hold.
+
+Equal manifests and files make equal bytes. A file is read by mapping it, so weights cost no memory of their own; it
+must not be changed in place while it is open (replacing it, as the writer does, is fine).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import mmap
+import os
+import secrets
+import shutil
+import stat
+import zipfile
+import zlib
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TypeAlias
+
+from .errors import ArtifactError
+from .manifest import FileRecord, Manifest
+from .zip_store import MOST_ENTRIES, Buffer, add_file, check_name, read_entries
+
+StrPath: TypeAlias = "str | os.PathLike[str]"
+
+LARGEST_MANIFEST = 16 << 20
+"""Bytes that a manifest may have."""
+LARGEST_ARTIFACT = 1 << 40
+"""Bytes that an artifact may have."""
+
+
+class Artifact:
+    """An artifact whose hashes have been checked: its manifest, and its files as views of mapped memory."""
+
+    def __init__(self, path: Path, manifest: Manifest, files: Mapping[str, memoryview]) -> None:
+        self.path = path
+        self.manifest = manifest
+        self._files = dict(files)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the files, the manifest left out, in order."""
+        return tuple(sorted(self._files))
+
+    def read(self, name: str) -> memoryview:
+        """A file's bytes, read-only and not copied; raises ArtifactError where there is none of that name."""
+        if name not in self._files:
+            raise ArtifactError(f"the artifact has no file {name}", location=str(self.path))
+        return self._files[name]
+
+    def forget_pages(self) -> None:
+        """Let the system take back the memory of what was read; it is mapped again from the file where it is needed."""
+        if not hasattr(mmap, "MADV_DONTNEED"):
+            return
+        for view in self._files.values():
+            if isinstance(view.obj, mmap.mmap):
+                view.obj.madvise(mmap.MADV_DONTNEED)
+
+
+def write_artifact(path: StrPath, manifest: Manifest, files: Mapping[str, Sequence[Buffer]]) -> None:
+    """Write an artifact as one file, replacing what is there.
+
+    `files` maps names to chunks of bytes, which are streamed. Whatever goes wrong, `path` holds either what it held
+    before or the whole artifact. Raises ArtifactError for a name that cannot be and for a disk that refuses.
+    """
+    target = Path(path)
+    _check_names(files, target)
+    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
+    with _cleaning_up(target, temporary):
+        descriptor = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_RDWR | getattr(os, "O_NOFOLLOW", 0), 0o666)
+        with os.fdopen(descriptor, "w+b") as stream:
+            with zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED) as archive:
+                records: dict[str, FileRecord] = {}
+                for name in sorted(files):
+                    size = _size(files[name])
+                    digest = hashlib.sha256()
+                    add_file(archive, name, _hashing(files[name], digest.update), size)
+                    records[name] = FileRecord(digest.hexdigest(), size)
+                text = dataclasses.replace(manifest, files=records).to_bytes()
+                add_file(archive, Manifest.NAME, [text], len(text))
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(temporary, target)
+        _sync_folder(target.parent)
+
+
+def write_artifact_folder(path: StrPath, manifest: Manifest, files: Mapping[str, Sequence[Buffer]]) -> None:
+    """Write an artifact as a folder, for looking inside; as `write_artifact`, except that `path` must not exist yet."""
+    target = Path(path)
+    _check_names(files, target)
+    if target.exists():
+        raise ArtifactError("there is something of that name already", location=str(target))
+    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
+    with _cleaning_up(target, temporary):
+        temporary.mkdir()
+        records: dict[str, FileRecord] = {}
+        for name in sorted(files):
+            digest = hashlib.sha256()
+            _write_file(temporary / name, _hashing(files[name], digest.update))
+            records[name] = FileRecord(digest.hexdigest(), _size(files[name]))
+        _write_file(temporary / Manifest.NAME, iter([dataclasses.replace(manifest, files=records).to_bytes()]))
+        os.rename(temporary, target)
+        _sync_folder(target.parent)
+
+
+def open_artifact(path: StrPath) -> Artifact:
+    """Open an artifact, a file or a folder, and check all of it.
+
+    Raises ArtifactError unless its form is exact, it holds the files its manifest lists and no other, and every
+    SHA-256 is the one the manifest gives.
+    """
+    source = Path(path)
+    location = str(source)
+    try:
+        files = _map_folder(source) if source.is_dir() else _map_archive(source)
+    except OSError as error:
+        raise ArtifactError(f"cannot be read: {_reason(error)}", location=location) from error
+    text = files.pop(Manifest.NAME, None)
+    if text is None:
+        raise ArtifactError("there is no manifest.json in it, so it is not an artifact", location=location)
+    if len(text) > LARGEST_MANIFEST:
+        raise ArtifactError("the manifest is larger than a manifest can be", location=location)
+    manifest = Manifest.from_bytes(bytes(text), location)
+    _check_files(manifest, files, location)
+    return Artifact(source, manifest, files)
+
+
+# Writing
+
+
+def _check_names(files: Mapping[str, Sequence[Buffer]], target: Path) -> None:
+    for name in files:
+        check_name(name, str(target))
+    if Manifest.NAME in files:
+        raise ArtifactError("manifest.json is written from the manifest, not given as a file", location=str(target))
+
+
+@contextlib.contextmanager
+def _cleaning_up(target: Path, temporary: Path) -> Generator[None]:
+    """Remove the temporary file or folder when its writing fails, and turn the system's errors into ours."""
+    try:
+        yield
+    except BaseException as error:
+        if temporary.is_dir():
+            shutil.rmtree(temporary, ignore_errors=True)
+        else:
+            temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise ArtifactError(f"cannot be written: {_reason(error)}", location=str(target)) from error
+        raise
+
+
+def _hashing(chunks: Sequence[Buffer], update: Callable[[Buffer], None]) -> Iterator[memoryview]:
+    for chunk in chunks:
+        view = memoryview(chunk).cast("B") if len(chunk) else memoryview(b"")
+        update(view)
+        yield view
+
+
+def _size(chunks: Sequence[Buffer]) -> int:
+    return sum(chunk.nbytes if isinstance(chunk, memoryview) else len(chunk) for chunk in chunks)
+
+
+def _write_file(path: Path, chunks: Iterator[Buffer]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "xb") as stream:
+        for chunk in chunks:
+            stream.write(chunk)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    with contextlib.suppress(OSError):  # some systems cannot open a folder; there the rename itself has to do
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+# Reading
+
+
+def _map_archive(path: Path) -> dict[str, memoryview]:
+    data = _map_file(path)
+    location = str(path)
+    entries = read_entries(data, location)
+    files = {name: data[each.offset : each.offset + each.size] for name, each in entries.items()}
+    # The manifest has no hash but this: it catches accidents. Whoever can change a manifest can change any hash in it.
+    if Manifest.NAME in entries and zlib.crc32(files[Manifest.NAME]) != entries[Manifest.NAME].crc:
+        raise ArtifactError("the manifest is damaged", location=location)
+    return files
+
+
+def _map_folder(folder: Path) -> dict[str, memoryview]:
+    files: dict[str, memoryview] = {}
+    waiting = [(folder, "")]
+    while waiting:
+        here, prefix = waiting.pop()
+        with os.scandir(here) as entries:
+            for entry in entries:
+                name = prefix + entry.name
+                check_name(name, str(folder))
+                if entry.is_symlink():
+                    raise ArtifactError(f"{name} is a link", location=str(folder))
+                if entry.is_dir(follow_symlinks=False):
+                    waiting.append((Path(entry.path), name + "/"))
+                else:
+                    files[name] = _map_file(Path(entry.path))
+                if len(files) + len(waiting) > MOST_ENTRIES:
+                    raise ArtifactError("there are more files than an artifact can have", location=str(folder))
+    return files
+
+
+def _map_file(path: Path) -> memoryview:
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise ArtifactError("it is not a plain file", location=str(path))
+        if status.st_size > LARGEST_ARTIFACT:
+            raise ArtifactError("it is larger than an artifact can be", location=str(path))
+        if status.st_size == 0:
+            return memoryview(b"")
+        return memoryview(mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ))
+    finally:
+        os.close(descriptor)
+
+
+def _check_files(manifest: Manifest, files: Mapping[str, memoryview], location: str) -> None:
+    for name in sorted(files.keys() ^ manifest.files.keys()):
+        reason = "is not listed in the manifest" if name in files else "is listed in the manifest but not there"
+        raise ArtifactError(f"{name} {reason}", location=location)
+    for name, record in manifest.files.items():
+        if len(files[name]) != record.bytes or hashlib.sha256(files[name]).hexdigest() != record.sha256:
+            hint = "it was damaged or changed; get or compile the artifact again"
+            raise ArtifactError(f"{name} is not the file that was written", location=location, hint=hint)
+
+
+def _reason(error: OSError) -> str:
+    return (error.strerror or str(error)).lower()

@@ -1,0 +1,94 @@
+"""A measuring process seen from its parent: never left behind, and its death is explained in one sentence."""
+
+from __future__ import annotations
+
+import os
+import queue
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Sequence
+from types import TracebackType
+
+from .errors import EngineFailure
+from .strict_json import Fields, parse_object
+
+
+class Worker:
+    """One process running `irc.runtime.worker`; as a context manager it is gone at the end, whatever happened."""
+
+    def __init__(self, name: str, arguments: Sequence[str], module: str = f"{__package__}.worker") -> None:
+        self.name = name
+        self._complaints = tempfile.TemporaryFile()  # noqa: SIM115  closed in __exit__, after the process
+        paths = [each for each in sys.path if each]
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", "-m", module, *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._complaints,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(paths), "IRC_PARENT": str(os.getpid())},
+        )
+        self._lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+        threading.Thread(target=self._listen, daemon=True).start()
+
+    def ask(self, line: str) -> None:
+        """Send a line; that nobody reads it any more shows at the answer."""
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(line.encode() + b"\n")
+            self._process.stdin.flush()
+        except OSError:
+            return
+
+    def answer(self, timeout: float) -> Fields:
+        """The next line, waited for at most `timeout` seconds; raises EngineFailure where none comes."""
+        try:
+            line = self._lines.get(timeout=timeout)
+        except queue.Empty:
+            raise EngineFailure(f"did not answer within {timeout:g} s", location=self.name) from None
+        if not line:
+            raise self._death()
+        fields = parse_object(line, self.name)
+        failure = fields.optional_text("failure")
+        if failure is not None:
+            raise EngineFailure(failure, location=self.name)
+        return fields
+
+    def finish(self, timeout: float) -> float:
+        """Let the process end; the largest memory it had, in MiB."""
+        self.ask("stop")
+        return self.answer(timeout).optional_number("peak_memory") or 0.0
+
+    def __enter__(self) -> Worker:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        if error is not None:
+            self._process.kill()
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.close()
+        except OSError:
+            self._process.kill()
+        try:
+            self._process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._complaints.close()
+
+    def _listen(self) -> None:
+        assert self._process.stdout is not None
+        with self._process.stdout as stream:
+            for line in stream:
+                self._lines.put(line)
+        self._lines.put(b"")
+
+    def _death(self) -> EngineFailure:
+        code = self._process.wait()
+        self._complaints.seek(0)
+        said = self._complaints.read()[-10_000:].decode("utf-8", "replace").strip().splitlines()
+        how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
+        last = f": {said[-1].strip()[:300]}" if said else ""
+        return EngineFailure(f"its process {how}{last}", location=self.name)

@@ -1,0 +1,6 @@
+"""How hypothesis searches in these tests: as long as it takes, since a first call may load a parser or an engine."""
+
+from hypothesis import HealthCheck, settings
+
+settings.register_profile("ir", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("ir")

@@ -1,0 +1,114 @@
+"""Collects `*.irc`: each graph in them is run through the pipeline of its RUN line and checked by FileCheck.
+
+A file may hold several graphs between `// -----` lines; a graph without a RUN line of its own has that of the file.
+Whatever a graph shows, it must also mean the same as before.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from filecheck.finput import FInput
+from filecheck.matcher import Matcher
+from filecheck.options import Options
+from filecheck.parser import Parser, pattern_for_opts
+from irc.ir import EvaluationError, verify
+from irc.ir.clone import clone_graph
+from irc.ir.text import parse_graph, print_graph
+from irc.passes import Contract, PassManager, registry
+from irc.passes.canonicalize import RULES
+
+from .meaning import assert_same_meaning, feeds_for
+
+HERE = Path(__file__).parent
+_RUN = re.compile(r"^// RUN: (.*)$", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One graph of a file, with its flags (`-p PIPELINE`, `--disable NAME`, `--strictest CONTRACT`)."""
+
+    name: str
+    text: str
+    flags: str
+
+    def manager(self) -> PassManager:
+        """The pass manager that the flags describe."""
+        words = shlex.split(self.flags)
+        values = dict(zip(words[::2], words[1::2], strict=True))
+        assert values.keys() <= {"-p", "--disable", "--strictest"}, f"unknown flag in {self.flags}"
+        return PassManager(
+            registry().pipeline(values["-p"]),
+            disabled=frozenset(values.get("--disable", "").split()),
+            strictest=Contract[values.get("--strictest", "reassociating").upper()],
+        )
+
+
+def cases() -> list[Case]:
+    found: list[Case] = []
+    for path in sorted(HERE.glob("*.irc")):
+        parts = re.split(r"^// -----.*$", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
+        flags = None
+        for number, part in enumerate(parts):
+            own = _RUN.search(part)
+            flags = own[1] if own else flags
+            assert flags is not None, f"{path.name} has no RUN line"
+            found.append(Case(f"{path.stem}-{number}" if len(parts) > 1 else path.stem, part, flags))
+    return found
+
+
+CASES = cases()
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_text(case: Case, capsys: pytest.CaptureFixture[str]) -> None:
+    manager = case.manager()
+    graph = manager.run(parse_graph(case.text, name=case.name))
+    assert not manager.failures, manager.failures
+    verify(graph)
+    printed = print_graph(graph, locations=False)
+    options = Options(match_filename=case.name)
+    parser = Parser(options, io.StringIO(case.text), *pattern_for_opts(options))
+    code = Matcher(options, FInput(case.name, printed), parser).run()
+    shown = capsys.readouterr()
+    assert code == 0, f"{shown.out}{shown.err}\n{printed}"
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_meaning(case: Case) -> None:
+    graph = parse_graph(case.text, name=case.name)
+    manager = case.manager()
+    optimized = manager.run(clone_graph(graph))
+    contracts = [contract for one in manager.passes for _, contract, _ in one.rewrites()]
+    evaluated = 0
+    for seed, size in enumerate((2, 3, 1, 0)):
+        for special in (False, True):
+            feeds = feeds_for(graph, {name: size for name in "NMK"}, seed, special=special)
+            try:
+                assert_same_meaning(graph, optimized, feeds, max(contracts, default=Contract.EXACT))
+            except EvaluationError:
+                continue  # not every size and index makes sense for every graph
+            evaluated += 1
+    assert evaluated, "the reference evaluates it on no feeds"
+
+
+def test_every_rule_is_shown_to_match_and_not_to_match() -> None:
+    matched: dict[str, int] = {}
+    missed: dict[str, int] = {}
+    for case in CASES:
+        manager = case.manager()
+        manager.remark = True
+        manager.run(parse_graph(case.text, name=case.name))
+        for name in manager.totals:
+            matched[name] = matched.get(name, 0) + 1
+        for name in {name for name, _, _ in manager.misses}:
+            missed[name] = missed.get(name, 0) + 1
+    assert not [rule.name for rule in RULES if not matched.get(rule.name)], "no graph shows them match"
+    trivial = {"identity"}  # it always applies
+    few = [rule.name for rule in RULES if missed.get(rule.name, 0) < 2 and rule.name not in trivial]
+    assert not few, "fewer than two near misses"

@@ -1,0 +1,45 @@
+"""`--untrusted`: the same command in a child process with limits, whose death is a sentence and not ours."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+
+from .output import complain
+
+ADDRESS_SPACE = 16 << 30
+CPU_SECONDS = 600
+WALL_SECONDS = 900
+
+
+def run_in_child(arguments: Sequence[str]) -> int:
+    """Run `irc` with these arguments in a child; its exit code, or 3 when the model brought it down."""
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_AS, (ADDRESS_SPACE, ADDRESS_SPACE))
+        resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS))
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+    command = [sys.executable, "-m", "irc.tools.cli", *arguments]
+    child = subprocess.Popen(command, preexec_fn=limit, env={**os.environ, "IRC_CHILD": "1"})
+    try:
+        code = child.wait(WALL_SECONDS)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        child.wait()
+        complain(f"the model took more than {WALL_SECONDS} s", "an untrusted model may not take longer")
+        return 3
+    except KeyboardInterrupt:
+        child.send_signal(signal.SIGINT)
+        return child.wait()
+    if code >= 0:
+        return code
+    complain(
+        f"the process that read the model was ended by {signal.Signals(-code).name}",
+        "the model is malformed or hostile; nothing was written",
+    )
+    return 3

@@ -1,0 +1,205 @@
+"""`irc compile`: a model into an artifact, with a line on what was done."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from . import flags
+from .output import Json, note, print_json, print_table, seconds, size
+
+if TYPE_CHECKING:
+    from irc.lowering import Compiled, CompileOptions
+    from irc.passes import Instrument, PassRecord
+
+OutputFlag = Annotated[
+    Path | None, typer.Option("--output", "-o", metavar="FILE", help="Where to write; default: MODEL with .irc.")
+]
+SpinFlag = Annotated[bool | None, typer.Option("--spin/--no-spin", help="Whether idle engine threads wait busily.")]
+ProviderFlag = Annotated[
+    list[str] | None,
+    typer.Option("--provider", metavar="NAME", help="ONNX Runtime execution providers, in order; repeatable."),
+]
+
+
+def compile_command(
+    model: flags.ModelArgument,
+    output: OutputFlag = None,
+    target: flags.TargetFlag = "cpu",
+    engine: flags.EngineFlag = None,
+    level: flags.LevelFlag = 2,
+    passes: flags.PassesFlag = None,
+    load: flags.LoadFlag = None,
+    disable: flags.DisableFlag = None,
+    rewrite_limit: flags.LimitFlag = None,
+    dim: flags.DimFlag = None,
+    shape: flags.ShapeFlag = None,
+    threads: flags.ThreadsFlag = None,
+    spin: SpinFlag = None,
+    provider: ProviderFlag = None,
+    verify: flags.VerifyFlag = True,
+    dump_ir: flags.DumpFlag = None,
+    print_after: flags.PrintAfterFlag = None,
+    stats: flags.StatsFlag = False,
+    as_json: flags.JsonFlag = False,
+) -> None:
+    """Compile a model into an artifact that runs anywhere irc's runtime is installed."""
+    from irc.lowering import compile_model
+
+    options = compile_options(
+        target, engine, level, passes, load, disable, rewrite_limit, dim, shape, threads, spin, provider, verify
+    )
+    compiled = compile_model(model, options, instruments(dump_ir, print_after))
+    place = output or model.with_suffix(".irc")
+    compiled.program.save(place)
+    warn_of_failures(compiled)
+    if as_json:
+        print_json(_summary(compiled, place))
+        return
+    nodes = compiled.program.manifest.nodes
+    assert nodes is not None
+    parts = compiled.timing
+    total = parts.capture + parts.passes + parts.lower
+    print(f"{place}: {nodes.before} ops became {nodes.after} in {seconds(total)}, {size(place.stat().st_size)}")
+    placed = ", ".join(f"{p.ops} ops on {p.engine}" for p in compiled.program.manifest.placement)
+    print(f"placement: {placed}; target {options.target}, level O{options.opt_level}, engine ready in {seconds(parts.load)}")
+    if level >= 2:
+        print(f"answers: {compiled.agreement.sentence}")
+    if stats:
+        print_statistics(compiled.records)
+
+
+def compile_options(
+    target: str = "cpu",
+    engine: str | None = None,
+    level: int = 2,
+    passes: str | None = None,
+    load: list[str] | None = None,
+    disable: list[str] | None = None,
+    rewrite_limit: int | None = None,
+    dim: list[str] | None = None,
+    shape: list[str] | None = None,
+    threads: int | None = None,
+    spin: bool | None = None,
+    provider: list[str] | None = None,
+    verify: bool = True,
+) -> CompileOptions:
+    """The options that the flags stand for. Raises UsageError for a shape, dim, pass or rewrite that does not exist."""
+    from irc.ir import parse_dims, parse_shapes
+    from irc.lowering import CompileOptions
+
+    engine_options = {
+        **({} if threads is None else {"threads": threads}),
+        **({} if spin is None else {"spin": spin}),
+        **({} if not provider else {"providers": tuple(provider)}),
+    }
+    check_disabled(disable or [], load or [])
+    return CompileOptions(
+        target=target,
+        opt_level=level,
+        engine=engine,
+        passes=passes,
+        load=tuple(load or ()),
+        disable=frozenset(disable or ()),
+        rewrite_limit=rewrite_limit,
+        dims=parse_dims(dim or []),
+        shapes=parse_shapes(shape or []),
+        verify=verify,
+        engine_options=engine_options,
+    )
+
+
+def check_disabled(names: list[str], load: list[str]) -> None:
+    """Refuse to disable what does not exist. Raises UsageError."""
+    if not names:
+        return
+    from irc.ir import UsageError, closest
+    from irc.passes import registry
+
+    known = {name for kind in registry(tuple(load)).passes.values() for name in (kind.name, *(r[0] for r in kind.rewrites()))}
+    for name in names:
+        if name not in known:
+            raise UsageError(
+                f"there is no pass or rewrite '{name}' to disable",
+                hint=closest(name, sorted(known)) or "`irc passes --rewrites` lists them",
+            )
+
+
+def instruments(dump_ir: Path | None, print_after: list[str] | None) -> Sequence[Instrument]:
+    """The instruments that the flags ask for."""
+    from irc.passes import DumpIR, PrintAfter
+
+    chosen: list[Instrument] = []
+    if dump_ir is not None:
+        chosen.append(DumpIR(dump_ir))
+    if print_after:
+        chosen.append(PrintAfter(frozenset(print_after), print))
+    return chosen
+
+
+def warn_of_failures(compiled: Compiled) -> None:
+    """Say on stderr which passes were rolled back and what the engine refused."""
+    for record in compiled.failures:
+        note(f"pass '{record.text}' was rolled back and left out: {record.failure}")
+    for remark in compiled.notes:
+        note(remark)
+
+
+def print_statistics(records: Sequence[PassRecord]) -> None:
+    """A line a pass: time, rewrites, ops before and after."""
+    rows = [
+        (
+            r.text,
+            f"{r.seconds * 1e3:.1f}",
+            r.changes,
+            r.ops_before,
+            r.ops_after,
+            "rolled back" if r.failure else _rewrites(r),
+        )
+        for r in records
+    ]
+    print_table(None, ("pass", "ms", "rewrites", "ops before", "after", "which"), rows)
+
+
+def _rewrites(record: PassRecord) -> str:
+    return ", ".join(f"{name} {count}" for name, count in sorted(record.rewrites.items(), key=lambda item: -item[1]))
+
+
+def records_json(records: Sequence[PassRecord]) -> list[Json]:
+    """The records of all passes as JSON."""
+    return [
+        {
+            "pass": r.text,
+            "seconds": r.seconds,
+            "rewrites": dict[str, Json](r.rewrites),
+            "ops_before": r.ops_before,
+            "ops_after": r.ops_after,
+            "failure": r.failure,
+        }
+        for r in records
+    ]
+
+
+def _summary(compiled: Compiled, place: Path) -> dict[str, Json]:
+    manifest, timing, agreement = compiled.program.manifest, compiled.timing, compiled.agreement
+    assert manifest.nodes is not None
+    return {
+        "artifact": str(place),
+        "bytes": place.stat().st_size,
+        "target": manifest.target,
+        "opt_level": manifest.opt_level,
+        "ops": {"before": manifest.nodes.before, "after": manifest.nodes.after},
+        "seconds": {"capture": timing.capture, "passes": timing.passes, "lower": timing.lower, "load": timing.load},
+        "placement": [{"engine": p.engine, "ops": p.ops} for p in manifest.placement],
+        "agreement": {
+            "agrees": agreement.agrees,
+            "output": agreement.output,
+            "distance": agreement.distance,
+            "unknown": agreement.unknown,
+        },
+        "passes": records_json(compiled.records),
+        "notes": list[Json](compiled.notes),
+    }

@@ -1,0 +1,62 @@
+"""Flags that several verbs share, each defined once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+ModelArgument = Annotated[Path, typer.Argument(metavar="MODEL", help="An ONNX model (.onnx).")]
+AnyModelArgument = Annotated[Path, typer.Argument(metavar="MODEL", help="An artifact (.irc) or an ONNX model (.onnx).")]
+TargetFlag = Annotated[str, typer.Option("--target", "-t", help="What to compile for; `irc targets` lists them.")]
+EngineFlag = Annotated[str | None, typer.Option("--engine", metavar="NAME", help="Use only this engine.")]
+LevelFlag = Annotated[
+    int,
+    typer.Option("-O", min=0, max=3, metavar="0..3", help="0 as it is, 1 same bits, 2 same mathematics, 3 measured."),
+]
+PassesFlag = Annotated[
+    str | None,
+    typer.Option("--passes", "-p", metavar="PIPELINE", help='Passes to run instead of the level\'s, such as "O2, my-pass".'),
+]
+LoadFlag = Annotated[
+    list[str] | None,
+    typer.Option("--load", metavar="FILE", help="A Python file with passes or rules (it is run); repeatable."),
+]
+DisableFlag = Annotated[
+    list[str] | None,
+    typer.Option("--disable-pass", metavar="NAME", help="Leave out a pass or a single rewrite; repeatable."),
+]
+LimitFlag = Annotated[
+    int | None, typer.Option("--rewrite-limit", min=0, metavar="N", help="Stop after N rewrites over all passes.")
+]
+DumpFlag = Annotated[
+    Path | None, typer.Option("--dump-ir", metavar="DIR", help="Write the IR after each pass that changes it.")
+]
+PrintAfterFlag = Annotated[
+    list[str] | None,
+    typer.Option("--print-ir-after", metavar="PASS", help="Print the IR after a pass, or after `all`; repeatable."),
+]
+StatsFlag = Annotated[bool, typer.Option("--stats", help="Print what each pass did.")]
+DimFlag = Annotated[
+    list[str] | None,
+    typer.Option("--dim", metavar="NAME=N", help="Fix a named dim, or check a range NAME=LOW..HIGH; repeatable."),
+]
+ShapeFlag = Annotated[
+    list[str] | None,
+    typer.Option("--shape", metavar="INPUT:1x3", help="Fix an input's shape; ? leaves a dim open; repeatable."),
+]
+ThreadsFlag = Annotated[
+    int | None,
+    typer.Option("--threads", min=1, metavar="N", help="Threads of the engine; default: one a physical core."),
+]
+JsonFlag = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+InputFlag = Annotated[
+    list[str] | None, typer.Option("--input", "-i", metavar="NAME=FILE", help="An input from a .npy file; repeatable.")
+]
+InputsFlag = Annotated[Path | None, typer.Option("--inputs", metavar="FILE.npz", help="All inputs from one .npz file.")]
+SeedFlag = Annotated[int, typer.Option("--seed", help="Seed of the random inputs.")]
+VerifyFlag = Annotated[
+    bool,
+    typer.Option("--verify/--no-verify", help="From O2 on, check the answers against the reference on made-up inputs."),
+]

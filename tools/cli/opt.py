@@ -1,0 +1,70 @@
+"""`irc opt`: run chosen passes on a model and write it as ONNX or as text."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from . import flags
+from .compiling import check_disabled, compile_options, instruments, print_statistics, records_json
+from .output import note, print_json
+
+OutputFlag = Annotated[
+    Path | None,
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="FILE",
+        help="Where to write: .onnx, or .irtext for the text form; default: stdout, as text.",
+    ),
+]
+
+
+def opt_command(
+    model: flags.ModelArgument,
+    passes: flags.PassesFlag = None,
+    output: OutputFlag = None,
+    level: flags.LevelFlag = 2,
+    load: flags.LoadFlag = None,
+    disable: flags.DisableFlag = None,
+    rewrite_limit: flags.LimitFlag = None,
+    dim: flags.DimFlag = None,
+    shape: flags.ShapeFlag = None,
+    dump_ir: flags.DumpFlag = None,
+    print_after: flags.PrintAfterFlag = None,
+    stats: flags.StatsFlag = False,
+    as_json: flags.JsonFlag = False,
+) -> None:
+    """Run passes on a model and write the better model; without -o its text is printed."""
+    from irc.ir import UsageError, capture, save_onnx, specialize
+    from irc.ir.text import print_graph
+    from irc.lowering.driver import pass_manager
+    from irc.passes import registry
+
+    if output is not None and output.suffix not in (".onnx", ".irtext"):
+        raise UsageError(f"'{output}' ends neither in .onnx nor in .irtext", hint="-o better.onnx writes a model")
+    check_disabled(disable or [], load or [])
+    options = compile_options(
+        level=level, passes=passes, load=load, disable=disable, rewrite_limit=rewrite_limit, dim=dim, shape=shape
+    )
+    manager = pass_manager(options, registry(options.load), instruments(dump_ir, print_after))
+    graph = capture(model)
+    specialize(graph, options.dims, options.shapes)
+    graph = manager.run(graph)
+    for record in manager.failures:
+        note(f"pass '{record.text}' was rolled back and left out: {record.failure}")
+    if output is None and not as_json:
+        print(print_graph(graph), end="")
+    elif output is not None and output.suffix == ".onnx":
+        save_onnx(graph, output)
+    elif output is not None:
+        output.write_text(print_graph(graph), encoding="utf-8")
+    if as_json:
+        print_json({"output": None if output is None else str(output), "passes": records_json(manager.records)})
+    elif stats:
+        print_statistics(manager.records)
+    elif output is not None:
+        before, after = (manager.records[0].ops_before, manager.records[-1].ops_after) if manager.records else (0, 0)
+        print(f"{output}: {before} ops became {after}" if manager.records else f"{output}: nothing was run")
