@@ -110,9 +110,9 @@ def test(*arguments: str) -> int:
     return lint() or run(PYTHON, "-m", "pytest", *arguments)
 
 
-def bench(*arguments: str) -> int:
-    """Install the peers and measure against them: benchmarks/peers.py with the arguments given."""
-    return setup("bench") or run(PYTHON, "benchmarks/peers.py", *arguments)
+def bench(which: str = "overhead", *arguments: str) -> int:
+    """Install the peers and measure against them: `bench optimize ...` or `bench overhead ...`."""
+    return setup("bench") or run(PYTHON, "-m", f"benchmarks.{which}", *arguments)
 
 
 COMMANDS = {"setup": setup, "demo": demo, "test": test, "lint": lint, "bench": bench}

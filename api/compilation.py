@@ -44,6 +44,8 @@ def compile(
     """
     if opt_level not in (0, 1, 2, 3):
         raise UsageError(f"there is no optimization level {opt_level}", hint="use 0, 1, 2 or 3")
+    if threads is not None and not 1 <= threads <= 1024:
+        raise UsageError(f"{threads} is no number of threads", hint="use 1 to 1024")
     engine_options = {
         **({} if threads is None else {"threads": threads}),
         **({} if spin is None else {"spin": spin}),

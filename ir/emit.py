@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from onnx import GraphProto, ModelProto, TensorProto
 from . import proto, schema
 from .capture.names import LOCATION_KEY
 from .capture.wire import field_prefix
+from .garbage import collector_paused
 from .graph import Graph, Op, Value
 from .tensors import Tensor
 from .types import DType, SparseType, TensorType, UnknownType
@@ -28,9 +29,14 @@ SMALLEST_WEIGHT = 1024
 
 @dataclass
 class Emitted:
-    """An ONNX model whose large initializers are kept apart: `weights` maps initializer name to its tensor."""
+    """An ONNX model in parts: `shell` is all but the graph, `graph` has no initializers, `weights` are the large ones' tensors.
 
-    model: ModelProto
+    An initializer whose name is in `weights` has no data; the others have theirs inside.
+    """
+
+    shell: ModelProto = field(default_factory=ModelProto)
+    graph: GraphProto = field(default_factory=GraphProto)
+    initializers: list[TensorProto] = field(default_factory=list[TensorProto])
     weights: dict[str, Tensor] = field(default_factory=dict[str, Tensor])
     op_names: dict[str, Op] = field(default_factory=dict[str, Op])
 
@@ -41,24 +47,29 @@ class Emitted:
 
     def complete(self) -> ModelProto:
         """The model with all weights inside; for models that fit one message."""
-        model = ModelProto()
-        model.CopyFrom(self.model)
-        for initializer in model.graph.initializer:
-            tensor = self.weights.get(initializer.name)
-            if tensor is not None:
-                initializer.CopyFrom(proto.tensor_message(tensor, initializer.name))
-        return model
+        tensors = (self.weights.get(i.name) for i in self.initializers)
+        filled = (i if t is None else proto.tensor_message(t, i.name) for i, t in zip(self.initializers, tensors, strict=True))
+        return self._assemble(filled)
 
     def refer(self, place: Callable[[str], tuple[str, int, int]]) -> ModelProto:
         """The model with its weights as external data; `place` tells file, offset and length of each."""
+        return self._assemble(self._referring(i, place) for i in self.initializers)
+
+    def _referring(self, initializer: TensorProto, place: Callable[[str], tuple[str, int, int]]) -> TensorProto:
+        if initializer.name not in self.weights:
+            return initializer
+        location, offset, length = place(initializer.name)
+        message = TensorProto(data_location=TensorProto.EXTERNAL)
+        message.MergeFrom(initializer)
+        for key, value in (("location", location), ("offset", str(offset)), ("length", str(length))):
+            message.external_data.add(key=key, value=value)
+        return message
+
+    def _assemble(self, initializers: Iterable[TensorProto]) -> ModelProto:
         model = ModelProto()
-        model.CopyFrom(self.model)
-        for initializer in model.graph.initializer:
-            if initializer.name in self.weights:
-                location, offset, length = place(initializer.name)
-                initializer.data_location = TensorProto.EXTERNAL
-                for key, value in (("location", location), ("offset", str(offset)), ("length", str(length))):
-                    initializer.external_data.add(key=key, value=value)
+        model.CopyFrom(self.shell)
+        model.graph.CopyFrom(self.graph)
+        model.graph.initializer.extend(initializers)
         return model
 
 
@@ -68,7 +79,8 @@ def emit(graph: Graph, *, opset: int | None = None, keep_inline: frozenset[DType
     `opset` is what the model imports of ONNX's own domain, by default the oldest that has every op as it stands and is not
     older than the canonical one; dtypes in `keep_inline` always stay in the model.
     """
-    return _Emitter(graph, opset, keep_inline).run()
+    with collector_paused():
+        return _Emitter(graph, opset, keep_inline).run()
 
 
 def to_model(graph: Graph) -> ModelProto:
@@ -84,11 +96,13 @@ class _Emitter:
         self.body_names: dict[tuple[int, int], str] = {}
         self.names: dict[Value, str] = {}
         self.taken: set[str] = set()
-        self.emitted = Emitted(ModelProto())
+        self.emitted = Emitted()
         self.node_names: set[str] = set()
+        self.numbers: dict[str, int] = {}
+        self.node_numbers: dict[str, int] = {}
 
     def run(self) -> Emitted:
-        model = self.emitted.model
+        model = self.emitted.shell
         model.producer_name = "irc"
         model.ir_version = schema.IR_VERSION
         newest = max((op.version for op in self.graph.walk() if op.version is not None), default=schema.CANONICAL_OPSET)
@@ -99,7 +113,7 @@ class _Emitter:
         for key, value in sorted(self.graph.metadata.items()):
             model.metadata_props.add(key=key, value=value)
         self.taken.update(self.graph.input_names, self.graph.output_names)
-        self.fill(model.graph, self.graph, outermost=True)
+        self.fill(self.emitted.graph, self.graph, outermost=True)
         return self.emitted
 
     def fill(self, message: GraphProto, graph: Graph, *, outermost: bool) -> None:
@@ -108,7 +122,7 @@ class _Emitter:
         aliases = self._name_outputs(graph)
         for op in graph:
             if op.is_constant and outermost:
-                self._initializer(message, op)
+                self._initializer(op)
             else:
                 self._node(message, op)
         for index, value in aliases:
@@ -131,7 +145,7 @@ class _Emitter:
             entry.type.CopyFrom(proto.type_message(value.type))
             default = graph.defaults.get(value)
             if default is not None:
-                message.initializer.append(proto.tensor_message(default, name))
+                self.emitted.initializers.append(proto.tensor_message(default, name))
 
     def _name_outputs(self, graph: Graph) -> list[tuple[int, Value]]:
         """Give output names to the values that can carry them; the rest need an Identity and are returned."""
@@ -157,12 +171,7 @@ class _Emitter:
         return self.body_names[key]
 
     def _unique(self, hint: str) -> str:
-        name, number = hint, 0
-        while name in self.taken:
-            number += 1
-            name = f"{hint}_{number}"
-        self.taken.add(name)
-        return name
+        return unique_name(hint, self.taken, self.numbers, "_")
 
     def name_of(self, value: Value) -> str:
         """The name of a value, made from its hint the first time."""
@@ -171,15 +180,15 @@ class _Emitter:
             name = self.names[value] = self._unique(value.name or (value.op.name.lower() if value.op else "value"))
         return name
 
-    def _initializer(self, message: GraphProto, op: Op) -> None:
+    def _initializer(self, op: Op) -> None:
         if not op.result.uses:
             return
         name, tensor = self.name_of(op.result), op.value
         if tensor.dtype is DType.STR or tensor.byte_count < SMALLEST_WEIGHT or tensor.dtype in self.keep_inline:
-            message.initializer.append(proto.tensor_message(tensor, name))
+            self.emitted.initializers.append(proto.tensor_message(tensor, name))
             return
         self.emitted.weights[name] = tensor
-        message.initializer.append(TensorProto(name=name, data_type=tensor.dtype.onnx_code, dims=tensor.shape))
+        self.emitted.initializers.append(TensorProto(name=name, data_type=tensor.dtype.onnx_code, dims=tensor.shape))
 
     def _node(self, message: GraphProto, op: Op) -> None:
         node = message.node.add(op_type=op.name, domain=op.domain)
@@ -197,18 +206,22 @@ class _Emitter:
             node.attribute.append(proto.attribute_message(name, value, self._body))
 
     def _node_name(self, op: Op) -> str:
-        hint, number = op.location.name or op.name, 0
-        name = hint
-        while name in self.node_names:
-            number += 1
-            name = f"{hint}_{number}"
-        self.node_names.add(name)
-        return name
+        return unique_name(op.location.name or op.name, self.node_names, self.node_numbers, "_")
 
     def _body(self, graph: Graph) -> GraphProto:
         message = GraphProto()
         self.fill(message, graph, outermost=False)
         return message
+
+
+def unique_name(hint: str, taken: set[str], numbers: dict[str, int], separator: str) -> str:
+    """`hint`, or `hint` with the next number where it is taken; the name is noted in `taken`, the number in `numbers`."""
+    name = hint
+    while name in taken:
+        numbers[hint] = numbers.get(hint, 0) + 1
+        name = f"{hint}{separator}{numbers[hint]}"
+    taken.add(name)
+    return name
 
 
 def save_onnx(graph: Graph, path: str | os.PathLike[str]) -> None:
@@ -217,24 +230,20 @@ def save_onnx(graph: Graph, path: str | os.PathLike[str]) -> None:
     The file appears whole or not at all: it is written under a temporary name, synced and renamed.
     """
     target = Path(path)
-    emitted = emit(graph)
-    if emitted.weight_bytes > LARGEST_SINGLE_FILE:
-        _save_with_data_file(emitted, target)
-        return
-    with _replacing(target) as file:
-        for chunk in serialized(emitted):
-            file.write(chunk)
+    with collector_paused():
+        emitted = emit(graph)
+        if emitted.weight_bytes > LARGEST_SINGLE_FILE:
+            _save_with_data_file(emitted, target)
+            return
+        with _replacing(target) as file:
+            for chunk in serialized(emitted):
+                file.write(chunk)
 
 
 def serialized(emitted: Emitted) -> Iterator[bytes | memoryview]:
     """The chunks of the ONNX file of a model; a weight is looked at only when its chunk is asked for."""
-    shell, graph = ModelProto(), GraphProto()
-    shell.CopyFrom(emitted.model)
-    graph.CopyFrom(emitted.model.graph)
-    shell.ClearField("graph")
-    initializers = list(graph.initializer)
     headers: list[tuple[bytes, Tensor | None]] = []
-    for initializer in initializers:
+    for initializer in emitted.initializers:
         tensor = emitted.weights.get(initializer.name)
         message = initializer.SerializeToString()
         if tensor is None:
@@ -242,10 +251,9 @@ def serialized(emitted: Emitted) -> Iterator[bytes | memoryview]:
             continue
         message += field_prefix(9, tensor.byte_count)
         headers.append((field_prefix(5, len(message) + tensor.byte_count) + message, tensor))
-    graph.ClearField("initializer")
-    head = graph.SerializeToString()
+    head = emitted.graph.SerializeToString(deterministic=True)
     total = len(head) + sum(len(h) + (t.byte_count if t is not None else 0) for h, t in headers)
-    yield shell.SerializeToString() + field_prefix(7, total) + head
+    yield emitted.shell.SerializeToString(deterministic=True) + field_prefix(7, total) + head
     for header, tensor in headers:
         yield header
         if tensor is not None:

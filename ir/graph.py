@@ -20,7 +20,7 @@ class Use(NamedTuple):
     """One place a value is used: operand `index` of an op, or output `index` of a graph."""
 
     user: Op | Graph
-    index: int
+    index: int  # type: ignore[assignment]  # hides tuple.index, which nobody looks for in a use
 
 
 class Value:
@@ -102,7 +102,19 @@ class Op:
     opset that does. An absent optional operand is None; an absent optional result is a value nobody uses.
     """
 
-    __slots__ = ("attributes", "domain", "graph", "location", "name", "next", "operands", "prev", "results", "version")
+    __slots__ = (
+        "_owns_bodies",
+        "attributes",
+        "domain",
+        "graph",
+        "location",
+        "name",
+        "next",
+        "operands",
+        "prev",
+        "results",
+        "version",
+    )
 
     def __init__(
         self,
@@ -128,9 +140,11 @@ class Op:
             if operand is not None:
                 operand.uses[Use(self, index)] = None
         self.results = [Value(t, op=self, index=i) for i, t in enumerate(result_types)]
+        self._owns_bodies = False
         for attribute in self.attributes.values():
             for body in bodies_of(attribute):
                 body.owner = self
+                self._owns_bodies = True
 
     @property
     def qualified_name(self) -> str:
@@ -159,7 +173,9 @@ class Op:
 
     @property
     def bodies(self) -> list[Graph]:
-        """The graphs this op owns, in attribute order."""
+        """The graphs this op owns, in attribute order; it gets them when it is made and keeps them."""
+        if not self._owns_bodies:
+            return []
         return [body for attribute in self.attributes.values() for body in bodies_of(attribute)]
 
     @property
@@ -207,6 +223,8 @@ class Op:
     def string(self, name: str, default: str) -> str:
         """A string attribute, or `default` where it is not given."""
         value = self.attributes.get(name, default)
+        if isinstance(value, bytes):  # no UTF-8, so nothing an op knows
+            return value.decode(errors="replace")
         assert isinstance(value, str)
         return value
 

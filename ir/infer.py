@@ -43,11 +43,8 @@ def refresh(op: Op, declared: tuple[Type, ...] | None = None) -> None:
         if declared is not None:
             kind = merge(kind, declared[index])
         result.type = kind
-    op.results[0:1] and _set_content(op)
-
-
-def _set_content(op: Op) -> None:
-    op.results[0].content = shapes.infer_content(op)
+    if op.results:
+        op.results[0].content = shapes.infer_content(op)
 
 
 def infer(op: Op) -> tuple[Type, ...]:

@@ -96,6 +96,9 @@ def _dim(entry: onnx.TensorShapeProto.Dimension, symbols: Mapping[str, SymbolicD
         return entry.dim_value if entry.dim_value >= 0 else None
     if not entry.dim_param:
         return None
+    # protobuf hands out bytes for a string that is no UTF-8, whatever its stubs say
+    if not isinstance(entry.dim_param, str):  # type: ignore[unnecessary-isinstance]
+        raise ModelError(f"the dim {entry.dim_param!r} is not UTF-8")
     found = symbols.get(entry.dim_param) if symbols else None
     return found or named(entry.dim_param)
 
@@ -126,7 +129,7 @@ _LIST_KINDS = {
     "types": AttributeProto.TYPE_PROTOS,
     "sparse_tensors": AttributeProto.SPARSE_TENSORS,
 }
-LIST_KIND_NAMES = {code: text for text, code in _LIST_KINDS.items()}
+LIST_KIND_NAMES: dict[int, str] = {code: text for text, code in _LIST_KINDS.items()}
 
 
 def attribute_message(

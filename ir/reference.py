@@ -1,5 +1,6 @@
 """What a graph means: ONNX Runtime with every optimization off. Constant folding asks here, so it cannot disagree."""
 
+# pyright: basic
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
@@ -31,7 +32,7 @@ def evaluate(graph: Graph, feeds: Mapping[str, Array] | None = None) -> list[Any
     model = emitted.refer(lambda name: (f"{name}.bin", 0, emitted.weights[name].byte_count))
     try:
         session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-        return session.run(None, dict(feeds or {}))
+        return list(session.run(None, dict(feeds or {})))
     except Exception as error:  # ONNX Runtime's exceptions have no common base but Exception
         raise EvaluationError(f"the reference cannot evaluate this: {reason(error)}") from error
 

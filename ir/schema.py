@@ -4,6 +4,7 @@ The canonical opset is the newest that every engine takes whole: ONNX Runtime 1.
 expands ops that ONNX defines as functions (Swish). An op that only a newer opset defines carries its version.
 """
 
+# pyright: basic
 from __future__ import annotations
 
 from functools import cache, lru_cache
@@ -73,7 +74,8 @@ def is_deterministic(op: Op) -> bool:
     if op.name == "Dropout":
         training = op.operand(2)
         return training is None or (training.constant is not None and not training.constant.array.any())
-    return schema.node_determinism == _SAFE or op.name in _DETERMINISTIC_AFTER_ALL
+    determinism = schema.node_determinism  # type: ignore[attr-defined]  # newer than onnx's stubs
+    return determinism == _SAFE or op.name in _DETERMINISTIC_AFTER_ALL
 
 
 # ONNX leaves the determinism of these unknown only because they are defined as functions; none draws random numbers.

@@ -16,7 +16,6 @@ from .types import DType, TensorType
 
 LARGEST_CONTENT = 256
 Content = tuple[Dim, ...]
-_INT64 = range(-(2**63), 2**63)
 
 
 def content_of(value: Value | None) -> Content | None:
@@ -57,7 +56,10 @@ def infer_content(op: Op) -> Content | None:
     content = rule(op)
     if content is None or len(content) > LARGEST_CONTENT or all(d is None for d in content):
         return content if content == () else None
-    return tuple(None if isinstance(d, int) and d not in _INT64 else d for d in content)
+    # What wraps is left unknown.
+    signed = kind.dtype.text[0] != "u"
+    low, high = (-(2 ** (kind.dtype.bits - 1)), 2 ** (kind.dtype.bits - 1)) if signed else (0, 2**kind.dtype.bits)
+    return tuple(None if isinstance(d, int) and not low <= d < high else d for d in content)
 
 
 def _shape_content(op: Op) -> Content | None:

@@ -46,7 +46,7 @@ class Tensor:
         """The bytes in order, or the strings."""
         if self._data is not None:
             return self._data
-        return memoryview(_in_order(self.array).reshape(-1).view(np.uint8))
+        return _bytes_of(_in_order(self.array))
 
     @staticmethod
     def from_array(array: npt.ArrayLike, dtype: DType | None = None) -> Tensor:
@@ -60,9 +60,7 @@ class Tensor:
             packed = numpy_helper.from_array(values.astype(dtype.numpy)).raw_data
             return Tensor(dtype, values.shape, memoryview(packed))
         contiguous = np.ascontiguousarray(values, dtype=dtype.numpy.newbyteorder("<"))
-        flat = contiguous.reshape(-1).view(np.uint8)
-        flat.flags.writeable = False
-        return Tensor(dtype, values.shape, memoryview(flat))
+        return Tensor(dtype, values.shape, _bytes_of(contiguous))
 
     @staticmethod
     def integers(values: Sequence[int]) -> Tensor:
@@ -100,9 +98,11 @@ class Tensor:
             strings[:] = [_decoded(s) for s in self._data]
             return strings.reshape(self.shape)
         if self.dtype.bits < 8:
-            proto = onnx.TensorProto(data_type=self.dtype.onnx_code, dims=self.shape, raw_data=bytes(self.data))
+            assert isinstance(self._data, memoryview)
+            proto = onnx.TensorProto(data_type=self.dtype.onnx_code, dims=self.shape, raw_data=bytes(self._data))
             return numpy_helper.to_array(proto)
-        return np.frombuffer(self.data, dtype=self.dtype.numpy).reshape(self.shape)
+        assert isinstance(self._data, memoryview)
+        return np.frombuffer(self._data, dtype=self.dtype.numpy).reshape(self.shape)
 
     @property
     def digest(self) -> str:
@@ -135,7 +135,7 @@ class Tensor:
         if isinstance(self._data, memoryview):
             return self._data[start : start + length]
         width = self.dtype.bits // 8
-        return memoryview(np.ascontiguousarray(self.array.flat[start // width : (start + length) // width])).cast("B")
+        return _bytes_of(np.ascontiguousarray(self.array.flat[start // width : (start + length) // width]))
 
     def same_as(self, other: Tensor) -> bool:
         """Whether both hold the same bits (so 0.0 and -0.0 differ, and a NaN equals itself)."""
@@ -185,6 +185,13 @@ def _decoded(raw: bytes) -> str | bytes:
         return raw.decode()
     except UnicodeDecodeError:
         return raw
+
+
+def _bytes_of(array: Array) -> memoryview:
+    """The bytes of a contiguous array, read-only."""
+    flat = array.reshape(-1).view(np.uint8)
+    flat.flags.writeable = False
+    return memoryview(flat)  # type: ignore[arg-type]  # NumPy's stubs do not call its arrays buffers
 
 
 _BLOCK = 64

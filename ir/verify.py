@@ -1,5 +1,6 @@
 """The laws of the IR, checked: structure and uses for a whole graph, the schema for an op."""
 
+# pyright: basic
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
@@ -89,7 +90,8 @@ def _attributes(domain: str, name: str, version: int) -> tuple[tuple[str, ...], 
     op_schema = schema.find(domain, name, version)
     assert op_schema is not None
     required = tuple(a.name for a in op_schema.attributes.values() if a.required)
-    kinds = {a.name: a.type.name.lower() for a in op_schema.attributes.values()}
+    # onnx's stubs do not know that its enumerations have names
+    kinds = {a.name: a.type.name.lower() for a in op_schema.attributes.values()}  # type: ignore[attr-defined]
     return required, {k: f"list of {v[:-1]}" if v.endswith("s") else v for k, v in kinds.items()}
 
 
@@ -113,6 +115,7 @@ def verify(graph: Graph, *, types: bool = True) -> None:
         visible.update(defined)
         own.update(defined)
         if op is None:
+            _check_inputs(current)
             _check_outputs(current, visible)
             visible -= own
             continue
@@ -138,7 +141,7 @@ def _check_signature(graph: Graph) -> None:
 
 
 def _check_operands(op: Op, visible: set[Value]) -> None:
-    if not str(op.location):
+    if not op.location.name:
         raise VerifyError(f"{op.qualified_name} has no location")
     for index, operand in enumerate(op.operands):
         if operand is None:
@@ -152,19 +155,60 @@ def _check_operands(op: Op, visible: set[Value]) -> None:
     for result in op.results:
         if result.op is not op:
             raise VerifyError(f"a result of {op.qualified_name} belongs to another op", location=str(op.location))
-        for user, index in result.uses:
-            slots = user.outputs if isinstance(user, Graph) else user.operands
-            if index >= len(slots) or slots[index] is not result:
-                raise VerifyError(f"a use of {op.qualified_name}'s result is stale", location=str(op.location))
+        wrong = _wrong_use(result)
+        if wrong:
+            raise VerifyError(f"a use of {op.qualified_name}'s result is {wrong}", location=str(op.location))
+
+
+def _check_inputs(graph: Graph) -> None:
+    for name, value in zip(graph.input_names, graph.inputs, strict=True):
+        wrong = _wrong_use(value)
+        if wrong:
+            raise VerifyError(f"a use of input '{name}' is {wrong}", location=f"graph '{graph.name}'")
+
+
+def _wrong_use(value: Value) -> str | None:
+    """What is wrong with a use the value knows of, or None."""
+    for user, index in value.uses:
+        slots = user.outputs if isinstance(user, Graph) else user.operands
+        if index >= len(slots) or slots[index] is not value:
+            return "stale"
+        if isinstance(user, Op) and user.graph is None:
+            return "by an op in no graph"
+    return None
 
 
 def _check_schema(op: Op, opsets: dict[str, int]) -> None:
+    if op.is_constant:
+        if op.results[0].type != op.value.type:
+            raise VerifyError(f"a constant of {op.value.type} is typed {op.results[0].type}", location=str(op.location))
+        return
+    # What a schema says of an op depends on this much only, and a model has few different forms among many ops.
+    form = (
+        (op.domain, op.name, op.version, opsets.get(op.domain), len(op.results)),
+        tuple((name, _shape_of(value)) for name, value in op.attributes.items()),
+        tuple(None if v is None else v.type.dtype if isinstance(v.type, TensorType) else v.type for v in op.operands),
+    )
+    if form in _good_forms:
+        return
     try:
         check_op(op, opsets)
     except ModelError as error:
         raise VerifyError(error.message, location=error.location) from None
-    if op.is_constant and op.results[0].type != op.value.type:
-        raise VerifyError(f"a constant of {op.value.type} is typed {op.results[0].type}", location=str(op.location))
+    if len(_good_forms) > _MOST_FORMS:
+        _good_forms.clear()
+    _good_forms.add(form)
+
+
+_MOST_FORMS = 100_000
+_good_forms: set[object] = set()
+
+
+def _shape_of(value: Attribute) -> object:
+    """The kind of an attribute, as far as a schema looks at it."""
+    if isinstance(value, EmptyList):
+        return value
+    return (tuple, type(value[0])) if isinstance(value, tuple) else type(value)
 
 
 def _check_outputs(graph: Graph, visible: set[Value]) -> None:

@@ -12,10 +12,9 @@ from typing import TypeAlias
 
 import onnx
 
-from irc.ir import DType, Graph, OptionalType, SequenceType, SymbolicDim, TensorType, Type, capture, specialize
+from irc.ir import DType, Graph, MapType, OptionalType, SequenceType, SymbolicDim, TensorType, Type, capture, specialize
 from irc.ir.capture.onnx_file import file_digest
 from irc.ir.clone import clone_graph
-from irc.ir.types import MapType
 from irc.passes import LEVELS, Contract, Instrument, PassManager, PassRecord, Registry, op_count, registry
 from irc.runtime import EngineFailure, Manifest, NodeCount, OptionValue, Placement, Program, SignatureEntry
 from irc.runtime import PassRecord as PassEntry
@@ -23,7 +22,7 @@ from irc.runtime import Source as SourceEntry
 
 from .engine import Engine, EngineFiles
 from .engines import ENGINES, find_engine
-from .targets import Target, find_target
+from .targets import find_target
 from .verification import Agreement, check, make_probe
 
 Model: TypeAlias = "str | os.PathLike[str] | bytes | onnx.ModelProto"
@@ -79,6 +78,7 @@ class Compiled:
 def compile_model(model: Model, options: CompileOptions, instruments: Sequence[Instrument] = ()) -> Compiled:
     """Compile an ONNX model. Raises IrcError for what is wrong with model or options, EngineFailure when the engine fails."""
     find_target(options.target)
+    _choose_engine(options)
     start = time.perf_counter()
     graph = capture(model)
     return compile_graph(graph, options, instruments, source=_source(model), captured_in=time.perf_counter() - start)
@@ -93,7 +93,7 @@ def compile_graph(
     captured_in: float = 0.0,
 ) -> Compiled:
     """Compile a captured graph, which is changed on the way. Raises as `compile_model` does."""
-    target = find_target(options.target)
+    target, engine = find_target(options.target), _choose_engine(options)
     specialize(graph, options.dims, options.shapes)
     before = op_count(graph)
     pristine = clone_graph(graph) if options.verify and options.opt_level >= 2 else None
@@ -101,7 +101,6 @@ def compile_graph(
     manager = pass_manager(options, registry(options.load), instruments)
     graph = manager.run(graph)
     optimized = time.perf_counter()
-    engine = _choose_engine(options, target)
     files = engine.lower(graph, target)
     lowered = time.perf_counter()
     manifest = _manifest(graph, options, engine, manager.records, NodeCount(before, op_count(graph)), source)
@@ -132,7 +131,7 @@ def pass_manager(options: CompileOptions, known: Registry, instruments: Sequence
     )
 
 
-def _choose_engine(options: CompileOptions, target: Target) -> Engine:
+def _choose_engine(options: CompileOptions) -> Engine:
     return ENGINES[0] if options.engine is None else find_engine(options.engine)
 
 
@@ -146,7 +145,7 @@ def _load(
     """
     probe = make_probe(pristine, manifest.inputs) if pristine is not None else "not asked for"
     notes: list[str] = []
-    failure: EngineFailure | None = None
+    failures: list[EngineFailure] = []
     agreement = Agreement(False)
     for setting in settings:
         chosen = replace(manifest, engine_options={**setting, **manifest.engine_options})
@@ -154,7 +153,7 @@ def _load(
         try:
             program = Program.from_files(chosen, files.files, files.weights)
         except EngineFailure as error:
-            failure = failure or error
+            failures.append(error)
             notes.append(f"the engine refused the model with {shown}: {error.message}")
             continue
         if pristine is None or isinstance(probe, str):
@@ -164,8 +163,8 @@ def _load(
             return program, agreement, notes
         notes.append(f"with {shown} it {agreement.sentence}")
         program.close()
-    if failure is not None and len(notes) == len(settings):
-        raise failure
+    if len(failures) == len(settings):
+        raise failures[0]
     return None, agreement, notes
 
 

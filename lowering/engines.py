@@ -15,5 +15,5 @@ def find_engine(name: str) -> Engine:
     for engine in ENGINES:
         if engine.name == name:
             return engine
-    hint = closest(name, [e.name for e in ENGINES]) or f"there are {', '.join(e.name for e in ENGINES)}"
+    hint = closest(name, [e.name for e in ENGINES]) or f"known engines: {', '.join(e.name for e in ENGINES)}"
     raise UsageError(f"there is no engine '{name}'", hint=hint)

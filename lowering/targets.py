@@ -67,5 +67,6 @@ def find_target(name: str) -> Target:
             if not target.available:
                 raise UnsupportedError(f"target '{name}' cannot be served: {target.reason}", hint="use --target cpu")
             return target
-    hint = closest(name, [t.name for t in TARGETS]) or f"there are {', '.join(t.name for t in TARGETS)}"
+    near = None if name == "gpu" else closest(name, [t.name for t in TARGETS])  # it is spelled like cpu
+    hint = near or f"there are {', '.join(t.name for t in TARGETS)}"
     raise UsageError(f"there is no target '{name}'", hint=hint)

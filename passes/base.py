@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
 from enum import IntEnum
-from typing import ClassVar
+from typing import ClassVar, cast
 
-from irc.ir import Graph, Op, UsageError, Value, closest, infer
+from irc.ir import Graph, ModelError, Op, UsageError, Value, closest, infer
 
 
 class Contract(IntEnum):
@@ -114,12 +115,12 @@ def _option_text(value: object) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, tuple):
-        parts: tuple[object, ...] = value  # pyright: ignore[reportUnknownVariableType]  # options are flat
-        return ":".join(map(str, parts))
+        return ":".join(str(part) for part in cast("tuple[object, ...]", value))
     return str(value)
 
 
 def _option_value(pass_name: str, option: str, default: object, text: str) -> object:
+    wanted = type(default).__name__
     try:
         if isinstance(default, bool):
             return {"true": True, "false": False}[text.lower()]
@@ -130,7 +131,6 @@ def _option_value(pass_name: str, option: str, default: object, text: str) -> ob
         if isinstance(default, tuple):
             return tuple(part for part in text.split(":") if part)
     except (ValueError, KeyError):
-        wanted = type(default).__name__
         raise UsageError(f"option '{option}' of pass '{pass_name}' is {text!r}, which is no {wanted}") from None
     return text
 
@@ -157,13 +157,22 @@ def erase_dead(op: Op) -> tuple[list[Op], list[Op]]:
     return erased, [maker for maker in makers if maker.graph is not None]
 
 
+def refresh_results(op: Op) -> None:
+    """Infer the results of `op` anew, never widening them; where its operands turn out to contradict it, all stays.
+
+    Such an op fails when it is run, and it may stand where it never is.
+    """
+    with contextlib.suppress(ModelError):
+        infer.refresh(op, tuple(r.type for r in op.results))
+
+
 def refresh_from(ops: Iterable[Op]) -> None:
     """Infer the results of `ops` anew, and of whatever uses what has changed; types are never widened."""
     pending = list(ops)
     while pending:
         op = pending.pop()
         before = [(r.type, r.content) for r in op.results]
-        infer.refresh(op, tuple(r.type for r in op.results))
+        refresh_results(op)
         for result, (kind, content) in zip(op.results, before, strict=True):
             if result.type != kind or result.content != content:
                 pending.extend(result.users)

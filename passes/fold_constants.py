@@ -18,7 +18,8 @@ from irc.ir.reference import evaluate_constants
 from .base import Context, Contract, Pass, refresh_from
 
 EVALUATION_BYTES = 1 << 28
-VIEW_BYTES = 1 << 16
+VIEW_BYTES = 1 << 10
+GROUP = 1000  # roots evaluated in one session: building one costs more than proportionally to its size
 # Engines recognise quantized kernels by the Q and DQ ops around them, and the weights stay small.
 _QUANTIZATION = ("QuantizeLinear", "DequantizeLinear")
 _UNBOUNDED = frozenset({"ConstantOfShape", "Expand", "Tile", "Range", "Resize", "Pad", "OneHot", "Upsample", "Loop", "Scan"})
@@ -129,9 +130,7 @@ def _is_determined(op: Op, known: set[Value]) -> bool:
         return False
     if any(v is not None and v.constant is None and v not in known for v in op.operands):
         return False
-    if any(not isinstance(r.type, TensorType) or not _readable(r.type.dtype) for r in op.results):
-        return False
-    return True
+    return all(isinstance(r.type, TensorType) and _readable(r.type.dtype) for r in op.results)
 
 
 def _is_hazard(op: Op) -> bool:
@@ -195,7 +194,9 @@ def _bytes(value: Value) -> int | None:
 
 def _view_of(op: Op) -> Tensor:
     data = op.needed(0).constant
-    assert data is not None and isinstance(op.result.type, TensorType) and op.result.type.static_shape is not None
+    assert data is not None
+    assert isinstance(op.result.type, TensorType)
+    assert op.result.type.static_shape is not None
     if op.name != "Transpose":
         array = data.array.reshape(op.result.type.static_shape)
         return Tensor(data.dtype, array.shape, data.data) if array.flags.c_contiguous else Tensor.view(array, data.dtype)
@@ -206,11 +207,12 @@ def _view_of(op: Op) -> Tensor:
 def _evaluate(foldable: list[Op], roots: list[Op]) -> dict[Op, list[Tensor]]:
     """The results of `roots`, each by itself left out when the reference fails on it."""
     values: dict[Op, list[Tensor]] = {}
-    pending = [roots]
+    order = {op: index for index, op in enumerate(foldable)}
+    pending = [roots[start : start + GROUP] for start in range(0, len(roots), GROUP)]
     while pending:
         group = pending.pop()
         try:
-            tensors = evaluate_constants(_program(foldable, group))
+            tensors = evaluate_constants(_program(order, group))
         except EvaluationError:
             if len(group) > 1:
                 pending += [group[: len(group) // 2], group[len(group) // 2 :]]
@@ -222,8 +224,8 @@ def _evaluate(foldable: list[Op], roots: list[Op]) -> dict[Op, list[Tensor]]:
     return values
 
 
-def _program(foldable: list[Op], roots: list[Op]) -> Graph:
-    """A graph without inputs that returns every result of `roots`."""
+def _program(order: dict[Op, int], roots: list[Op]) -> Graph:
+    """A graph without inputs that returns every result of `roots`; `order` knows the place of each op."""
     needed: set[Op] = set()
     pending = list(roots)
     while pending:
@@ -235,9 +237,7 @@ def _program(foldable: list[Op], roots: list[Op]) -> Graph:
     if roots[0].graph is not None:
         program.opsets = dict(roots[0].graph.outermost.opsets)
     mapping: dict[Value, Value] = {}
-    for op in foldable:
-        if op not in needed:
-            continue
+    for op in sorted(needed, key=order.__getitem__):
         for operand in op.operands:
             if operand is not None and operand.op is not None and operand.op.is_constant and operand not in mapping:
                 program.append(clone_op(operand.op, mapping))

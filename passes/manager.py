@@ -13,13 +13,14 @@ from dataclasses import dataclass, field
 
 from irc.ir import Graph, IrcError, Tensor, Type, verify
 from irc.ir.clone import clone_graph
+from irc.ir.garbage import collector_paused
 
 from .base import Context, Contract, LimitReached, Pass
 
 
 @dataclass(frozen=True)
 class PassRecord:
-    """What one pass did: how long it took in seconds, its rewrites by name, ops before and after, and why it was rolled back."""
+    """What one pass did: its time in seconds, its rewrites by name, ops before and after, and why it was rolled back."""
 
     name: str
     text: str
@@ -64,6 +65,10 @@ class PassManager:
 
     def run(self, graph: Graph) -> Graph:
         """The optimized graph: `graph` itself, changed, or a replayed copy after a rollback."""
+        with collector_paused():
+            return self._run(graph)
+
+    def _run(self, graph: Graph) -> Graph:
         pristine = clone_graph(graph) if self.passes else graph
         for instrument in self.instruments:
             instrument.started(graph)
@@ -90,7 +95,8 @@ class PassManager:
         return Context(limit=limit, disabled=self.disabled, strictest=self.strictest, remark=self.remark)
 
     def _attempt(self, one: Pass, graph: Graph, limit: int | None) -> tuple[PassRecord, bool]:
-        context, signature, before = self._context(limit), _signature(graph), op_count(graph)
+        context, signature = self._context(limit), _signature(graph)
+        before = self.records[-1].ops_after if self.records else op_count(graph)
         start, failure, stop = time.perf_counter(), None, False
         try:
             one.run(graph, context)

@@ -1,4 +1,4 @@
-"""Pipelines as text and back: `"fold-constants{max-bytes=1048576}, cse, O2"` is a list of passes; a level stands for its own."""
+"""Pipelines as text and back: `"fold-constants{max-bytes=1024}, cse, O2"` is a list of passes; a level stands for its own."""
 
 from __future__ import annotations
 

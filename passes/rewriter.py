@@ -9,10 +9,24 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from irc.ir import Attribute, Graph, Location, Op, Tensor, TensorType, Value, constant_op, infer, types, via
-from irc.ir.dims import Dim, SymbolicDim
+from irc.ir import (
+    Attribute,
+    Dim,
+    Graph,
+    Location,
+    ModelError,
+    Op,
+    SymbolicDim,
+    Tensor,
+    TensorType,
+    Value,
+    constant_op,
+    infer,
+    types,
+    via,
+)
 
-from .base import Context, Contract, erase_dead, first_line
+from .base import Context, Contract, erase_dead, first_line, refresh_results
 
 
 @dataclass(frozen=True)
@@ -103,7 +117,10 @@ class Rewriter:
     def _visit(self, op: Op) -> None:
         for one in (*self._by_root.get(op.qualified_name, ()), *self._anywhere):
             self._root, self._created = op, []
-            answer = one.function(op, self)
+            try:
+                answer = one.function(op, self)
+            except ModelError as error:
+                answer = No(f"the model is inconsistent here: {error.message}")
             if isinstance(answer, No):
                 self._discard()
                 self.context.miss(one.name, op, answer.reason)
@@ -156,7 +173,7 @@ class Rewriter:
     def _refresh(self, op: Op) -> None:
         self._stale.discard(op)
         before = [(r.type, r.content) for r in op.results]
-        infer.refresh(op, tuple(r.type for r in op.results))
+        refresh_results(op)
         for result, (kind, content) in zip(op.results, before, strict=True):
             if result.type != kind or result.content != content:
                 for user in result.users:
@@ -178,7 +195,8 @@ class Rewriter:
         domain: str = "",
     ) -> Value:
         """A new op in front of the one being rewritten; its first result."""
-        assert self._root is not None and self._root.graph is not None
+        assert self._root is not None
+        assert self._root.graph is not None
         new = infer.make(name, tuple(operands), self._root.location, attributes=attributes, results=results, domain=domain)
         self._root.graph.insert(new, self._root)
         self._created.append(new)
@@ -186,7 +204,8 @@ class Rewriter:
 
     def constant(self, tensor: Tensor) -> Value:
         """A new constant in front of the op being rewritten."""
-        assert self._root is not None and self._root.graph is not None
+        assert self._root is not None
+        assert self._root.graph is not None
         new = self._root.graph.insert(constant_op(tensor, self._root.location), self._root)
         self._created.append(new)
         return new.result

@@ -15,6 +15,7 @@ import onnx
 
 from ..diagnostics import ModelError
 from ..types import DType
+from .names import utf8
 
 _HINT = "external data must be an ordinary file in the model's own folder"
 
@@ -28,7 +29,7 @@ class ExternalFiles:
 
     def read(self, tensor: onnx.TensorProto, dtype: DType, elements: int) -> memoryview:
         """The bytes of a tensor whose data lie outside the model; raises ModelError for anything out of bounds."""
-        entries = {entry.key: entry.value for entry in tensor.external_data}
+        entries = {utf8(entry.key): utf8(entry.value) for entry in tensor.external_data}
         where = f"tensor '{tensor.name}'"
         location = entries.get("location", "")
         offset = _number(entries.get("offset", "0"), "offset", where)

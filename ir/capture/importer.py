@@ -18,7 +18,7 @@ from ..location import Location, at
 from ..tensors import Tensor
 from ..types import UNKNOWN, TensorType, Type
 from ..verify import check_form, check_op
-from .names import node_location
+from .names import node_location, utf8
 from .onnx_file import Source
 from .order import in_order
 from .raise_opset import Node, raise_node
@@ -66,7 +66,7 @@ class Scope:
 
     def define(self, name: str, value: Value) -> None:
         """Call `value` by `name`; raises ModelError when the name is taken."""
-        if name in self.values or name in self.initializers:
+        if utf8(name) in self.values or name in self.initializers:
             raise ModelError(
                 f"'{name}' is defined twice",
                 location=f"graph '{self.graph.name}'",
@@ -89,7 +89,7 @@ class _Importer:
         self.tensors: dict[tuple[object, ...], list[Tensor]] = {}
 
     def run(self) -> Graph:
-        model, graph = self.model, Graph(self.model.graph.name or "main")
+        model, graph = self.model, Graph(utf8(self.model.graph.name) or "main")
         opsets = _opsets(model.opset_import)
         _check_versions(model, opsets)
         for function in model.functions:
@@ -99,7 +99,7 @@ class _Importer:
             for domain, version in _opsets(function.opset_import).items():
                 if domain:
                     graph.opsets.setdefault(domain, version)
-        graph.metadata = {entry.key: entry.value for entry in model.metadata_props}
+        graph.metadata = {utf8(entry.key): utf8(entry.value) for entry in model.metadata_props}
         scope = Scope(graph, opsets)
         self.graph_into(model.graph, scope, overridable=model.ir_version >= 4)
         return graph
@@ -124,8 +124,8 @@ class _Importer:
             scope.graph.add_output(value, output.name, value.type if declared == UNKNOWN else declared)
 
     def _initializers_and_inputs(self, message: onnx.GraphProto, scope: Scope, overridable: bool) -> None:
-        dense = {t.name: t for t in message.initializer}
-        sparse = {s.values.name: s for s in message.sparse_initializer}
+        dense = {utf8(t.name): t for t in message.initializer}
+        sparse = {utf8(s.values.name): s for s in message.sparse_initializer}
         seen: set[str] = set()
         for entry in message.input:
             if entry.name in seen:
@@ -194,7 +194,7 @@ class _Importer:
         location = node_location(node, scope.prefix)
         operands = [self._operand(name, scope, location) for name in node.input]
         attributes = self._attributes(node, scope, location)
-        if not node.op_type:
+        if not utf8(node.op_type):
             raise ModelError("a node does not say which op it is", location=str(location))
         if node.op_type == "Constant" and not domain and "sparse_value" not in attributes:
             check_form(_CONSTANT, "Constant", operands, attributes, len(node.output), location)
@@ -237,7 +237,14 @@ class _Importer:
             op.version = version
         scope.graph.append(op)
         check_op(op, scope.graph.outermost.opsets)
-        infer.refresh(op, tuple(self._declared_result(name, scope) for name in node.output))
+        declared = tuple(self._declared_result(name, scope) for name in node.output)
+        try:
+            infer.refresh(op, declared)
+        except ModelError:
+            if domain or version <= schema.CANONICAL_OPSET or op.version is not None:
+                raise
+            op.version = version  # what it makes is what only its own opset knows, such as a Cast to i2
+            infer.refresh(op, declared)
         return op.results
 
     def _declared_result(self, name: str, scope: Scope) -> Type:
@@ -255,7 +262,7 @@ class _Importer:
     def _attributes(self, node: onnx.NodeProto, scope: Scope, location: Location) -> dict[str, Attribute]:
         attributes: dict[str, Attribute] = {}
         for message in node.attribute:
-            name = message.name
+            name = utf8(message.name)
             if message.ref_attr_name:
                 found = scope.parameters.get(message.ref_attr_name)
                 if not scope.prefix:
@@ -301,10 +308,10 @@ class _Importer:
             items = tuple(self._declared_type(t, message.name) for t in message.type_protos)
         else:
             raise ModelError(f"attribute '{message.name}' has the unknown type {kind}", location=str(location))
-        return items or EmptyList(proto.LIST_KIND_NAMES[kind])
+        return items or EmptyList(proto.LIST_KIND_NAMES[int(kind)])
 
     def _body(self, message: onnx.GraphProto, scope: Scope) -> Graph:
-        body = Graph(message.name or "body")
+        body = Graph(utf8(message.name) or "body")
         # Until its op exists the body hangs in the air; domains' versions are looked up through the scope instead.
         body.opsets = scope.graph.outermost.opsets
         inner = Scope(body, scope.opsets, scope, parameters=scope.parameters, prefix=scope.prefix, depth=scope.depth + 1)
@@ -443,7 +450,7 @@ def _text(raw: bytes) -> str | bytes:
 
 
 def _domain(domain: str) -> str:
-    return "" if domain == "ai.onnx" else domain
+    return "" if domain == "ai.onnx" else utf8(domain)
 
 
 def _opsets(imports: Sequence[onnx.OperatorSetIdProto]) -> dict[str, int]:

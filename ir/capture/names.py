@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import onnx
 
+from ..diagnostics import ModelError
 from ..location import Location, at
 
 LOCATION_KEY = "irc.location"
@@ -11,15 +12,22 @@ _STACK_TRACE = "pkg.torch.onnx.stack_trace"
 _SCOPES = "pkg.torch.onnx.name_scopes"
 
 
+def utf8(text: str) -> str:
+    """The text; raises ModelError when protobuf handed out bytes, as it does for a string that is no UTF-8."""
+    if not isinstance(text, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise ModelError(f"the name {bytes(text)!r} is not UTF-8", hint="the file is damaged")
+    return text
+
+
 def node_location(node: onnx.NodeProto, prefix: str = "") -> Location:
     """The location of a captured node; a nameless one is called after what it is and what it makes."""
     if node.metadata_props:
-        properties = {entry.key: entry.value for entry in node.metadata_props}
+        properties = {utf8(entry.key): utf8(entry.value) for entry in node.metadata_props}
         written = properties.get(LOCATION_KEY) or _torch_location(properties)
         if written:
             return at(prefix + written)
     if node.name:
-        return at(prefix + node.name)
+        return at(prefix + utf8(node.name))
     made = next((name for name in node.output if name), "")
     return at(f"{prefix}{node.op_type}({made})")
 

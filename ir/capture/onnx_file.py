@@ -19,6 +19,7 @@ from google.protobuf.message import DecodeError
 from onnx import TensorProto, numpy_helper
 
 from ..diagnostics import ModelError, UsageError
+from ..garbage import collector_paused
 from ..graph import Graph
 from ..tensors import SparseTensor, Tensor
 from ..types import BY_ONNX_CODE, DType
@@ -172,7 +173,8 @@ def capture(model: str | os.PathLike[str] | bytes | onnx.ModelProto, limits: Lim
     """
     from .importer import import_model
 
-    return import_model(load_onnx(model, limits))
+    with collector_paused():
+        return import_model(load_onnx(model, limits))
 
 
 def file_digest(path: Path) -> str:

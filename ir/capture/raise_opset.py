@@ -273,7 +273,7 @@ def _scan8(node: Node) -> None:
     if not isinstance(body, Graph) or not isinstance(scanned, int):
         raise node.refuse("has no body or no num_scan_inputs")
     outer = Graph("scan_batch")
-    elements = [outer.add_input(f"element{i}", _without_batch(v)) for i, v in enumerate(node.operands[1:])]
+    elements: list[Value | None] = [outer.add_input(f"element{i}", _without_batch(v)) for i, v in enumerate(node.operands[1:])]
     attributes: dict[str, Attribute] = {"body": body, "num_scan_inputs": scanned}
     if "directions" in node.attributes:
         attributes["scan_input_directions"] = node.attributes["directions"]

@@ -1,8 +1,10 @@
 """Text back to graphs, by the grammar in `ir.lark`; a mistake is shown in the text with a caret under it."""
 
+# pyright: basic
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -15,14 +17,16 @@ from lark import Lark, Token, Tree
 from .. import dims, infer, shapes
 from ..diagnostics import ModelError
 from ..dims import Dim
-from ..graph import Attribute, EmptyList, Graph, Op, Value, constant_op
+from ..graph import Attribute, EmptyList, Graph, Op, Scalar, Value, constant_op
 from ..location import Location, at
+from ..proto import LIST_KIND_NAMES
 from ..tensors import SparseTensor, Tensor
 from ..types import BY_TEXT, UNKNOWN, DType, MapType, OptionalType, SequenceType, SparseType, TensorType, Type
 from ..verify import check_op, verify
 from .weights import tensor_from_raw
 
 Node: TypeAlias = "Tree[Token]"
+_INT64 = range(-(2**63), 2**63)
 Lookup: TypeAlias = Callable[[str], "memoryview | None"]
 
 
@@ -45,9 +49,13 @@ def parse_graph(text: str, *, weights: Mapping[str, Tensor] | Lookup | None = No
     builder = _Builder(text, name, weights)
     try:
         tree = _parser().parse(text)
+        graph = builder.graph(tree, None)
     except lark.exceptions.UnexpectedInput as error:
         raise builder.unexpected(error) from None
-    graph = builder.graph(tree, None)
+    except _BadStringError as error:
+        raise builder.error("this string is not written as JSON writes it", error.token) from None
+    except RecursionError:
+        raise ModelError("graphs or types are nested too deeply", location=name) from None
     verify(graph)
     return graph
 
@@ -56,6 +64,12 @@ def parse_graph(text: str, *, weights: Mapping[str, Tensor] | Lookup | None = No
 def _parser() -> Lark:
     grammar = Path(__file__).with_name("ir.lark").read_text()
     return Lark(grammar, parser="lalr", maybe_placeholders=True, propagate_positions=True)
+
+
+class _BadStringError(Exception):
+    def __init__(self, token: Token) -> None:
+        self.token = token
+        super().__init__()
 
 
 class _Names:
@@ -105,7 +119,7 @@ class _Builder:
         trees = [part for part in parts[1:] if isinstance(part, Tree)]
         for part in trees:
             if part.data == "opsets":
-                graph.opsets = {_unquote(k): int(v) for k, v in _pairs(part)}
+                graph.opsets = {_unquote(k): self._integer(v) for k, v in _pairs(part)}
                 self.opsets = graph.opsets
             elif part.data == "metadata":
                 graph.metadata = {_unquote(k): _unquote(v) for k, v in _pairs(part)}
@@ -120,12 +134,13 @@ class _Builder:
             elif part.data == "operation":
                 self._operation(graph, part, names)
             elif part.data == "return":
-                returned = [self._operand(_tree(o), names) for o in part.children if o is not None]
+                operands = [_tree(o) for o in part.children if o is not None]
+                returned = [self._operand(operand, names) for operand in operands]
                 if len(returned) != len(outputs):
                     raise self.error(f"{len(returned)} values are returned for {len(outputs)} outputs", part)
-                for value, (output_name, kind), operand in zip(returned, outputs, part.children, strict=True):
+                for value, (output_name, kind), operand in zip(returned, outputs, operands, strict=True):
                     if value is None:
-                        raise self.error("an output cannot be absent", _tree(operand))
+                        raise self.error("an output cannot be absent", operand)
                     graph.add_output(value, output_name, kind)
         return graph
 
@@ -166,9 +181,12 @@ class _Builder:
         results = part.children[0]
         trees = [child for child in part.children[1:] if isinstance(child, Tree)]
         operands = [self._operand(t, names) for t in trees if t.data == "operand"]
-        attributes = {
-            _word(_tree(t.children[0])): self._attribute(_tree(t.children[1]), names) for t in trees if t.data == "attribute"
-        }
+        attributes: dict[str, Attribute] = {}
+        for entry in (t for t in trees if t.data == "attribute"):
+            key = _word(_tree(entry.children[0]))
+            if key in attributes:
+                raise self.error(f"attribute '{key}' is given twice", entry)
+            attributes[key] = self._attribute(_tree(entry.children[1]), names)
         types = [self.type(t) for t in trees if t.data in _TYPES]
         locations = [_location(t) for t in trees if t.data == "location"]
         tokens = [_token(t) for t in results.children] if isinstance(results, Tree) else []
@@ -195,32 +213,53 @@ class _Builder:
         if kind == "graph":
             return self.graph(node, names)
         if kind == "list":
-            return tuple(self._attribute(_tree(item), names) for item in node.children)  # type: ignore[return-value]  # no lists in lists
+            return self._list(node, names)
         if kind == "empty_list":
-            return EmptyList(str(node.children[0]))
+            listed = _token(node.children[0])
+            if listed not in LIST_KIND_NAMES.values():
+                raise self.error(f"there are no lists of {listed}", listed)
+            return EmptyList(str(listed))
         if kind == "dense":
             return self._tensor(self.type(_tree(node.children[0])), _tree(node.children[1]), node)
         if kind == "sparse":
             shape_node, *rest = (_tree(child) for child in node.children)
-            shape = tuple(int(t) for t in shape_node.children if t != "_")
+            shape = tuple(self._integer(t) for t in shape_node.children if t != "_")
             values, indices = (self._tensor(self.type(rest[i]), rest[i + 1], node) for i in (0, 2))
             return SparseTensor(values, indices, shape)
         if kind == "type_value":
             return self.type(_tree(node.children[0]))
         token = _token(node.children[0])
         if kind == "int_value":
-            return int(token)
+            return self._integer(token)
         if kind == "float_value":
             return float(np.float32(token))
         if kind == "string_value":
             return _unquote(token)
         return bytes.fromhex(token[2:])
 
+    def _list(self, node: Node, names: _Names) -> Attribute:
+        items: list[Scalar] = []
+        for child in node.children:
+            item = self._attribute(_tree(child), names)
+            if isinstance(item, (tuple, EmptyList)):
+                raise self.error("a list cannot hold a list", _tree(child))
+            items.append(item)
+        kinds = {str if isinstance(item, bytes) else type(item) for item in items}
+        if len(kinds) > 1 and not all(issubclass(kind, Type) for kind in kinds):
+            raise self.error("a list holds values of one kind", node)
+        return tuple(items)
+
+    def _integer(self, token: object) -> int:
+        text = _token(token)
+        if len(text) > 20 or int(text) not in _INT64:
+            raise self.error("this number does not fit 64 bits", text)
+        return int(text)
+
     def _tensor(self, kind: Type, data: Node, where: Node) -> Tensor:
         if not isinstance(kind, TensorType) or kind.static_shape is None:
             raise self.error(f"a constant cannot be {kind}", where)
         dtype, shape = kind.dtype, kind.static_shape
-        elements = int(np.prod(shape, dtype=np.int64))
+        elements = math.prod(shape)
         if data.data == "digest":
             return self._elided(dtype, shape, _token(data.children[0]))
         if data.data == "hex_data":
@@ -232,6 +271,8 @@ class _Builder:
         if len(tokens) != elements:
             raise self.error(f"{len(tokens)} elements do not make {kind}", data)
         if dtype is DType.STR:
+            if not all(t.startswith('"') for t in tokens):
+                raise self.error("an element is no str", data)
             return Tensor(dtype, shape, tuple(_unquote(t).encode() for t in tokens))
         try:
             if dtype.is_integer:
@@ -264,7 +305,8 @@ class _Builder:
             return OptionalType(self.type(_tree(children[0])))
         if kind == "sparse_type":
             inner = self.type(_tree(children[0]))
-            assert isinstance(inner, TensorType)
+            if not isinstance(inner, TensorType):
+                raise self.error("only tensors are sparse", node)
             return SparseType(inner.dtype, inner.shape)
         token = _token(children[0])
         dtype = BY_TEXT.get(str(token))
@@ -280,7 +322,7 @@ class _Builder:
         if node.data == "unknown_dim":
             return None
         if node.data == "number":
-            return int(_token(node.children[0]))
+            return self._integer(node.children[0])
         if node.data == "symbol":
             return dims.named(str(node.children[0]))
         if node.data == "quoted_symbol":
@@ -291,6 +333,8 @@ class _Builder:
             function = dims.FUNCTIONS.get(str(node.children[0]))
             if function is None:
                 raise self.error(f"there is no dim function {node.children[0]}", node)
+            if len(node.children) != 3:
+                raise self.error(f"{node.children[0]} takes two dims", node)
             first, second = (self._dim(_tree(a)) for a in node.children[1:])
             return function(first, second)
         total: Dim = 0
@@ -317,8 +361,15 @@ def _token(child: object) -> Token:
     return child
 
 
-def _unquote(token: Token | str) -> str:
-    return json.loads(token)
+def _unquote(token: Token) -> str:
+    return _unquoted(token, token)
+
+
+def _unquoted(text: str, token: Token) -> str:
+    try:
+        return json.loads(text)
+    except ValueError:
+        raise _BadStringError(token) from None
 
 
 def _word(node: Node) -> str:
@@ -328,7 +379,7 @@ def _word(node: Node) -> str:
 
 def _value_name(token: Token) -> str:
     text = token[1:]
-    return _unquote(text) if text.startswith('"') else text
+    return _unquoted(text, token) if text.startswith('"') else text
 
 
 def _pairs(node: Node) -> Iterable[tuple[Token, Token]]:

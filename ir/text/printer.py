@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from .. import dims
+from ..emit import unique_name
 from ..graph import Attribute, EmptyList, Graph, Op, Value
 from ..location import Location
 from ..tensors import SparseTensor, Tensor
@@ -35,6 +36,7 @@ class _Printer:
         self.names: dict[Value, str] = {}
         self.taken: set[str] = set()
         self.number = 0
+        self.numbers: dict[str, int] = {}
 
     def graph(self, graph: Graph, lead: str, indent: str) -> Iterator[str]:
         inputs = ", ".join(self._input(graph, value, index) for index, value in enumerate(graph.inputs))
@@ -82,12 +84,7 @@ class _Printer:
         return str(self.number)
 
     def _unique(self, hint: str) -> str:
-        name, number = hint, 0
-        while name in self.taken:
-            number += 1
-            name = f"{hint}.{number}"
-        self.taken.add(name)
-        return name
+        return unique_name(hint, self.taken, self.numbers, ".")
 
     def _op(self, op: Op, indent: str) -> Iterator[str]:
         results = ", ".join(map(self.value, op.results))

@@ -3,6 +3,7 @@
 The file holds raw bytes under each digest (safetensors has no strings and no 4-bit types; the text knows dtype and shape).
 """
 
+# pyright: basic
 from __future__ import annotations
 
 import os

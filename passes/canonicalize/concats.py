@@ -6,9 +6,6 @@ from irc.ir import Op, Value
 
 from ..rewriter import No, Rewriter, Rule, rule
 
-# A long chain of concatenations would be copied part by part at each step.
-_MOST_PARTS = 256
-
 
 def _axis(op: Op) -> int | None:
     shape = op.result.shape
@@ -19,26 +16,30 @@ def _axis(op: Op) -> int | None:
 @rule("Concat")
 def concat_of_concat(op: Op, rewrite: Rewriter) -> Value | No:
     """A concatenation inside one along the same axis gives its parts to it."""
-    axis, parts = _axis(op), list[Value]()
-    found = False
-    for operand in op.operands:
-        maker = operand.op if operand is not None else None
-        if (
-            maker is not None
-            and maker.is_a("Concat")
-            and maker.result.has_one_use
-            and axis is not None
-            and _axis(maker) == axis
-        ):
-            parts.extend(v for v in maker.operands if v is not None)
-            found = True
-        elif operand is not None:
-            parts.append(operand)
-    if not found:
+    axis = _axis(op)
+    if axis is None:
+        return No("its rank is not known")
+    # From the outermost one, so that a long chain is put together once and not at each of its links.
+    if op.result.users and _is_inside(op, op.result.users[0], axis):
+        return No("the Concat around it takes its parts")
+    parts: list[Value] = []
+    pending = [v for v in reversed(op.operands) if v is not None]
+    while pending:
+        part = pending.pop()
+        if part.op is not None and _is_inside(part.op, op, axis):
+            pending.extend(v for v in reversed(part.op.operands) if v is not None)
+        else:
+            parts.append(part)
+    if len(parts) == len(op.operands):
         return No("no part is a Concat along its axis that only it uses")
-    if len(parts) > _MOST_PARTS:
-        return No("it would have too many parts")
-    return rewrite.op("Concat", parts, {"axis": axis or 0})
+    return rewrite.op("Concat", parts, {"axis": axis})
+
+
+def _is_inside(inner: Op, outer: Op, axis: int) -> bool:
+    """Whether `inner` is a Concat along `axis` that is used once, and `outer` another one."""
+    if not (inner.is_a("Concat") and outer.is_a("Concat") and inner.result.has_one_use):
+        return False
+    return _axis(inner) == axis and _axis(outer) == axis
 
 
 @rule("Concat")

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from irc.ir import Graph, Op, Tensor, TensorType, Value
-from irc.ir.shapes import scalar_of
+from irc.ir import Graph, Op, Tensor, TensorType, Value, shapes
 
 from ..rewriter import No, Rewriter, Rule, rule
 
@@ -69,14 +68,14 @@ def _truth(value: Value | None) -> bool | None:
         return None
     if value.constant is not None:
         return bool(value.constant.array.reshape(-1)[0]) if value.constant.size == 1 else None
-    known = scalar_of(value)
+    known = shapes.scalar_of(value)
     return bool(known) if isinstance(known, int) else None
 
 
 @rule("Loop")
 def loop_that_never_runs(op: Op, rewrite: Rewriter) -> tuple[Value, ...] | No:
     """A Loop with no trips or a false condition is its initial state, and empty stacks of what it would have collected."""
-    trips, condition = scalar_of(op.operand(0)), _truth(op.operand(1))
+    trips, condition = shapes.scalar_of(op.operand(0)), _truth(op.operand(1))
     if not (isinstance(trips, int) and trips <= 0) and condition is not False:
         return No("it may run")
     results: list[Value] = []

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from irc.ir import Dim, Op, Value
-from irc.ir.shapes import broadcast_shapes, content_of
+from irc.ir import Dim, Op, Value, shapes
 
 from ..rewriter import No, Rewriter, Rule, rule
 
@@ -18,13 +17,13 @@ _BROADCASTING = (
 @rule("Expand")
 def expand_of_expand(op: Op, rewrite: Rewriter) -> Value | No:
     """Only the last of two expands counts when it alone gives the same shape."""
-    inner, target = op.needed(0).op, content_of(op.operand(1))
+    inner, target = op.needed(0).op, shapes.content_of(op.operand(1))
     if inner is None or not inner.is_a("Expand"):
         return No("its input is no Expand")
     shape = inner.needed(0).shape
     if shape is None or target is None:
         return No("its shapes are not known")
-    if not rewrite.same_dims(broadcast_shapes(shape, target), op.result.shape):
+    if not rewrite.same_dims(shapes.broadcast_shapes(shape, target), op.result.shape):
         return No("the inner one stretches what it does not")
     return rewrite.op("Expand", [inner.operand(0), op.operand(1)])
 
@@ -50,7 +49,7 @@ def _common_shape(operands: list[Value | None]) -> tuple[Dim, ...] | None:
     for operand in operands:
         if operand is None or operand.shape is None:
             return None
-        shape = broadcast_shapes(shape, operand.shape)
+        shape = shapes.broadcast_shapes(shape, operand.shape)
     return shape
 
 

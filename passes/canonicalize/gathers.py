@@ -155,8 +155,10 @@ def _part_sizes(maker: Op) -> list[int] | None:
 def split_of_concat(op: Op, rewrite: Rewriter) -> tuple[Value, ...] | No:
     """A concatenation taken apart again along its axis, part by part, is its parts."""
     concat, shape, axis = op.needed(0).op, op.needed(0).shape, axis_of(op)
-    if concat is None or not concat.is_a("Concat") or shape is None or concat.integer("axis", 0) % len(shape) != axis:
-        return No("its input is no Concat along its axis")
+    if concat is None or not concat.is_a("Concat") or shape is None or axis is None:
+        return No("its input is no Concat")
+    if concat.integer("axis", 0) % len(shape) != axis:
+        return No("its input is put together along another axis")
     parts = tuple(v for v in concat.operands if v is not None)
     if len(parts) != len(op.results):
         return No("it has another number of parts")

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from irc.ir import Op, Tensor, Value
-from irc.ir.shapes import content_of
+from irc.ir import Op, Tensor, Value, shapes
 
 from ..rewriter import No, Rewriter, Rule, rule
 from .shapes import target_pattern
@@ -25,7 +24,7 @@ def reshape_of_reshape(op: Op, rewrite: Rewriter) -> Value | No:
     inner = op.needed(0).op
     if inner is None or not inner.is_a(*_SAME_ELEMENTS):
         return No("its input is no reshape")
-    target = content_of(op.operand(1))
+    target = shapes.content_of(op.operand(1))
     if target is None:
         return No("nothing is known of its shape")
     first, middle = inner.needed(0).shape or (), inner.result.shape or ()
@@ -140,7 +139,7 @@ def _axes(op: Op, rank: int | None) -> list[int] | None:
         shape = op.needed(0).shape
         known = shape is not None and op.name == "Squeeze" and all(isinstance(d, int) for d in shape)
         return [i for i, d in enumerate(shape or ()) if d == 1] if known else None
-    axes = content_of(op.operand(1))
+    axes = shapes.content_of(op.operand(1))
     if axes is None or not all(isinstance(a, int) for a in axes):
         return None
     return sorted(a + rank if a < 0 else a for a in axes if isinstance(a, int))

@@ -6,14 +6,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from irc.ir import Op, Tensor, TensorType, Value
-from irc.ir.dims import Dim
-from irc.ir.shapes import CONTENT, content_of, scalar_of
+from irc.ir import Dim, Op, Tensor, TensorType, Value, shapes
 
 from ..rewriter import No, Rewriter, Rule, rule
 
 
-@rule(*CONTENT)
+@rule(*shapes.CONTENT)
 def known_content(op: Op, rewrite: Rewriter) -> Value | No:
     """A shape computation whose elements are all known is a constant."""
     result = op.results[0]
@@ -30,7 +28,7 @@ def known_content(op: Op, rewrite: Rewriter) -> Value | No:
 @rule("Reshape")
 def reshape_to_known_shape(op: Op, rewrite: Rewriter) -> Value | No:
     """A target shape with one dim unknown needs no computing: equal dims are copied (0), one dim is found (-1)."""
-    target, source = content_of(op.operand(1)), op.needed(0).shape
+    target, source = shapes.content_of(op.operand(1)), op.needed(0).shape
     if op.constant_operand(1) is not None:
         return No("its shape is constant already")
     if target is None:
@@ -85,10 +83,10 @@ def shape_range(value: Value | None) -> tuple[Value, int, int] | None:
 @rule("Slice")
 def slice_of_shape(op: Op, rewrite: Rewriter) -> Value | No:
     """Dims of a Shape from one place to another are what a Shape with a start and an end gives."""
-    source, first, last = shape_range(op.operand(0)), scalar_of(op.operand(1)), scalar_of(op.operand(2))
+    source, first, last = shape_range(op.operand(0)), shapes.scalar_of(op.operand(1)), shapes.scalar_of(op.operand(2))
     if source is None or not isinstance(first, int) or not isinstance(last, int):
         return No("it is no slice with known bounds of a Shape")
-    if op.operand(4) is not None and scalar_of(op.operand(4)) != 1:
+    if op.operand(4) is not None and shapes.scalar_of(op.operand(4)) != 1:
         return No("it has a step")
     value, start, end = source
     places = range(start, end)[first:last]
@@ -123,7 +121,7 @@ def _shape_of(known: tuple[Value, int, int] | None, rewrite: Rewriter) -> Value:
 @rule("Expand")
 def expand_of_nothing(op: Op, rewrite: Rewriter) -> Value | No:
     """Expand to a shape the input already has is the input."""
-    data, target = op.needed(0), content_of(op.operand(1))
+    data, target = op.needed(0), shapes.content_of(op.operand(1))
     if data.shape is None or target is None:
         return No("its input's or its target shape is not known")
     if len(target) > len(data.shape):
@@ -139,7 +137,7 @@ def expand_of_nothing(op: Op, rewrite: Rewriter) -> Value | No:
 @rule("Tile")
 def tile_once(op: Op, rewrite: Rewriter) -> Value | No:
     """Tile by ones is its input."""
-    repeats = content_of(op.operand(1))
+    repeats = shapes.content_of(op.operand(1))
     if repeats is None or any(r != 1 for r in repeats):
         return No("it repeats something")
     return op.needed(0)

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from irc.ir import Op, Tensor, Value
-from irc.ir.dims import Dim, SymbolicDim
-from irc.ir.shapes import content_of
+from irc.ir import Dim, Op, SymbolicDim, Tensor, Value, shapes
 
 from ..rewriter import No, Rewriter, Rule, rule
 
@@ -26,11 +24,11 @@ class Window:
 @rule("Slice")
 def slice_of_everything(op: Op, rewrite: Rewriter) -> Value | No:
     """A slice from the start to the end of every axis is its input."""
-    shape, starts, ends = op.needed(0).shape, content_of(op.operand(1)), content_of(op.operand(2))
+    shape, starts, ends = op.needed(0).shape, shapes.content_of(op.operand(1)), shapes.content_of(op.operand(2))
     if shape is None or starts is None or ends is None:
         return No("its input or its bounds are not known")
-    axes = tuple(range(len(starts))) if op.operand(3) is None else content_of(op.operand(3))
-    steps = (1,) * len(starts) if op.operand(4) is None else content_of(op.operand(4))
+    axes = tuple(range(len(starts))) if op.operand(3) is None else shapes.content_of(op.operand(3))
+    steps = (1,) * len(starts) if op.operand(4) is None else shapes.content_of(op.operand(4))
     if axes is None or steps is None:
         return No("its axes or steps are not known")
     relied: list[Dim] = []

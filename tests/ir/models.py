@@ -10,7 +10,7 @@ import onnx
 import onnxruntime as ort
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
-from irc.ir import Graph, capture, to_model, verify
+from irc.ir import Graph, capture, emit, verify
 
 ort.set_default_logger_severity(4)
 
@@ -111,13 +111,16 @@ def _shape(value: ValueInfoProto) -> object:
     return value.type.SerializeToString(deterministic=True)
 
 
-def check_capture(message: ModelProto, feeds: Mapping[str, Any], *, tolerance: float | None = None) -> Graph:
+def check_capture(
+    message: ModelProto, feeds: Mapping[str, Any], *, tolerance: float | None = None, opset: int | None = None
+) -> Graph:
     """Capture a model, write it again, and demand the same signature and the same answers; the graph is handed back."""
     wanted = run(message, feeds)
     graph = capture(message.SerializeToString())
     verify(graph)
-    again = to_model(graph)
-    onnx.checker.check_model(again)
+    again = emit(graph, opset=opset).complete()
+    if is_valid(message):
+        onnx.checker.check_model(again)
     check_signature(message, again)
     got = run(again, feeds)
     if tolerance is None:
@@ -127,6 +130,15 @@ def check_capture(message: ModelProto, feeds: Mapping[str, Any], *, tolerance: f
             assert a.shape == b.shape
             np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance)
     return graph
+
+
+def is_valid(message: ModelProto) -> bool:
+    """Whether ONNX's checker takes a model; it wants a rank of every output, which many models do not have."""
+    try:
+        onnx.checker.check_model(message)
+    except onnx.checker.ValidationError:
+        return False
+    return True
 
 
 def check_signature(message: ModelProto, again: ModelProto) -> None:

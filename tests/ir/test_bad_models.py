@@ -1,4 +1,4 @@
-"""Malformed, oversized and hostile models: each is refused in one sentence that says what is wrong, and nothing else happens."""
+"""Malformed, oversized and hostile models: each is refused in one sentence that says what is wrong."""
 
 from __future__ import annotations
 

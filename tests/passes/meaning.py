@@ -1,3 +1,4 @@
+# pyright: basic
 """What two graphs that must mean the same are asked: feeds with special values, and whether the answers have the same bits."""
 
 from __future__ import annotations
@@ -5,6 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+
 from irc.ir import DType, Graph, TensorType, dims
 from irc.ir.clone import clone_graph
 from irc.ir.reference import evaluate
@@ -46,7 +48,7 @@ def _array(dtype: DType, shape: list[int], rng: np.random.Generator, special: bo
         values = rng.choice(FLOATS, shape) if special else rng.standard_normal(shape)
         with np.errstate(all="ignore"):
             return np.asarray(values).astype(dtype.numpy)
-    limits = np.iinfo(dtype.numpy)
+    limits = np.iinfo(dtype.numpy.name)
     return (
         rng.choice(np.array([0, 1, limits.max, limits.min], dtype.numpy), shape)
         if special

@@ -1,15 +1,18 @@
-"""What every pass must keep, on random programs: the bits, the signature, locations, known dims; and that it comes to an end."""
+"""What every pass must keep, on random programs: bits, signature, locations, known dims; and that it comes to an end."""
 
 from __future__ import annotations
 
 import pytest
 from hypothesis import assume, given, note, settings
 from hypothesis import strategies as st
-from irc.ir import EvaluationError, Graph, TensorType
+
+from irc.ir import EvaluationError, Graph, TensorType, verify
+from irc.ir.clone import clone_graph
 from irc.ir.reference import evaluate
 from irc.ir.text import print_graph
-from irc.passes import LEVELS, PASSES, Contract, Pass, PassManager
+from irc.passes import LEVELS, PASSES, Contract, Pass, PassManager, op_count
 
+from .identities import IDENTITIES
 from .meaning import feeds_for, nearly_same, run, same_bits
 from .programs import programs
 
@@ -81,3 +84,25 @@ def test_a_level_comes_to_an_end(graph: Graph) -> None:
     again.run(optimized)
     assert not again.failures
     assert not again.totals
+
+
+@given(
+    programs(),
+    st.lists(st.tuples(st.integers(0, 99), st.sampled_from(sorted(IDENTITIES))), min_size=1, max_size=4),
+    st.booleans(),
+)
+@settings(max_examples=60)
+def test_inserted_identities_vanish(graph: Graph, places: list[tuple[int, str]], special: bool) -> None:
+    """The answers stay, and the graph optimizes to no more ops than it does without them."""
+    longer = clone_graph(graph)
+    for place, name in places:
+        values = [r for op in longer for r in op.results if r.uses and isinstance(r.type, TensorType) and r.shape is not None]
+        if values:
+            IDENTITIES[name](values[place % len(values)])
+    verify(longer)
+    check(longer, {"O1": LEVELS["O1"]}, special)
+    plain, _ = run(graph, LEVELS["O1"])
+    optimized, _ = run(longer, LEVELS["O1"])
+    note(print_graph(plain))
+    note(print_graph(optimized))
+    assert op_count(optimized) <= op_count(plain)

@@ -6,12 +6,15 @@ Exit codes: 0 good, 1 a check failed, 2 usage, 3 bad model, 4 not supported, 5 e
 from __future__ import annotations
 
 import sys
+from io import TextIOWrapper
 
 from .app import run
 
 
 def main() -> int:
     """Run the command line; the exit code."""
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a terminal without dashes is no reason to fail
     return run(sys.argv[1:])
 
 

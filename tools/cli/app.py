@@ -2,35 +2,43 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import typer
 
 from . import bench, compare, compiling, inspecting, listings, opt, running
 from .output import Failure, complain
 
+VERBS: dict[str, Callable[..., None]] = {
+    "compile": compiling.compile_command,
+    "run": running.run_command,
+    "bench": bench.bench_command,
+    "compare": compare.compare_command,
+    "inspect": inspecting.inspect_command,
+    "opt": opt.opt_command,
+    "passes": listings.passes_command,
+    "targets": listings.targets_command,
+    "doctor": listings.doctor_command,
+}
+EVERYWHERE = "With every verb: --debug prints the traceback of an error; --untrusted works in a child process with limits."
+
 app = typer.Typer(
     name="irc",
     help="Make neural networks fast, keep their answers, and explain both.",
-    no_args_is_help=True,
+    epilog=EVERYWHERE,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-app.command("compile")(compiling.compile_command)
-app.command("run")(running.run_command)
-app.command("bench")(bench.bench_command)
-app.command("compare")(compare.compare_command)
-app.command("inspect")(inspecting.inspect_command)
-app.command("opt")(opt.opt_command)
-app.command("passes")(listings.passes_command)
-app.command("targets")(listings.targets_command)
-app.command("doctor")(listings.doctor_command)
+for _name, _verb in VERBS.items():
+    app.command(_name, epilog=EVERYWHERE)(_verb)
 
 
 @app.callback(invoke_without_command=True)
-def _root(version: bool = typer.Option(False, "--version", help="Print the version and exit.")) -> None:
+def _root(version: bool = typer.Option(False, "--version", help="Print the version and exit.")) -> None:  # pyright: ignore[reportUnusedFunction]
     if version:
         from importlib import metadata
 
@@ -40,26 +48,32 @@ def _root(version: bool = typer.Option(False, "--version", help="Print the versi
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command line; the exit code."""
-    debug = "--debug" in arguments
-    arguments = [a for a in arguments if a != "--debug"]
-    untrusted = "--untrusted" in arguments
-    arguments = [a for a in arguments if a != "--untrusted"]
-    if untrusted:
-        from .child import run_in_child
-
-        return run_in_child(arguments)
+    debug, untrusted = "--debug" in arguments, "--untrusted" in arguments
+    arguments = [a for a in arguments if a not in ("--debug", "--untrusted")]
+    if not arguments:
+        complain("no verb is given", f"there are {', '.join(VERBS)}; `irc --help` says what they do")
+        return 2
     try:
-        answer = app(args=arguments, prog_name="irc", standalone_mode=False)
+        if untrusted:
+            from .child import run_in_child
+
+            return run_in_child([*arguments, *(["--debug"] if debug else [])])
+        answer: object = app(args=arguments, prog_name="irc", standalone_mode=False)
+        sys.stdout.flush()
         return answer if isinstance(answer, int) else 0
     except typer.Exit as finished:
         return finished.exit_code
     except typer.TyperException as error:
-        complain(error.format_message(), "`irc VERB --help` shows how it is used")
+        from .mistakes import explain
+
+        complain(*explain(error, list(VERBS)))
         return 2
     except (KeyboardInterrupt, typer.Abort):
         complain("stopped", None)
         return 130
     except BrokenPipeError:
+        # Whoever read our output has enough of it; what is still buffered must not fail once more at the exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 0
     except Exception as error:  # the last door: everything that is left is reported here, each kind in its way
         return _report(error, debug, arguments)
@@ -70,26 +84,26 @@ def _report(error: Exception, debug: bool, arguments: Sequence[str]) -> int:
         traceback.print_exc()
     code = getattr(error, "exit_code", None)
     if isinstance(code, int) and (isinstance(error, Failure) or hasattr(error, "hint")):
-        where = getattr(error, "location", None)
-        complain(
-            f"{where}: {getattr(error, 'message', error)}" if where else str(getattr(error, "message", error)),
-            getattr(error, "hint", None),
-        )
-        return code
+        where, message = getattr(error, "location", None), str(getattr(error, "message", error))
+        refused = isinstance(error.__cause__, OSError)  # the system refused a file, whatever would have been in it
+        hint = getattr(error, "hint", None) or (_SYSTEM_HINT if refused else None)
+        complain(f"{where}: {message}" if where else message, hint)
+        return 2 if refused else code
     if isinstance(error, OSError):
-        complain(
-            f"{error.filename or 'file'}: {error.strerror or error}",
-            "check the path, the permissions and the space left",
-        )
+        complain(f"{error.filename or 'a file'}: {(error.strerror or str(error)).lower()}", _SYSTEM_HINT)
         return 2
+    if isinstance(error, MemoryError) and "IRC_CHILD" in os.environ:
+        complain("the model needs more memory than an untrusted one may have", "leave out --untrusted if you trust it")
+        return 3
     if isinstance(error, MemoryError):
         complain("there is not enough memory for this", "use a machine with more, or a smaller model")
         return 5
     from .crash import leave_reproducer
 
     place = leave_reproducer(error, arguments)
-    complain(
-        f"irc itself failed: {type(error).__name__}: {error}",
-        f"this is a defect of irc; {place} says how to see it again",
-    )
+    saved = f"{place} says how to see it again" if place is not None else "run it again with --debug to see where"
+    complain(f"irc itself failed: {type(error).__name__}: {error}", f"this is a defect of irc; {saved}")
     return 5
+
+
+_SYSTEM_HINT = "check the path, the permissions and the space left"

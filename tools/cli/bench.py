@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,7 +15,7 @@ from . import flags
 from .output import Json, note, print_json, print_table, seconds
 
 if TYPE_CHECKING:
-    from irc.runtime import Comparison, Contestant, Measurement, Workload
+    from irc.runtime import Comparison, Contestant, Measurement, SignatureEntry, Workload
 
 AgainstFlag = Annotated[
     list[Path] | None,
@@ -42,44 +43,51 @@ def bench_command(
 ) -> None:
     """Measure a program; an ONNX model is compiled first, and that is measured too."""
     from irc.ir import UsageError, parse_dims
-    from irc.runtime import Contestant, Workload, compare, measure_reference
+    from irc.runtime import Workload, compare
+
+    from .feeds import check_complete, check_dims, read_feeds
 
     for path in (model, *(against or ())):
         if not path.exists():
-            raise UsageError(f"there is no file '{path}'", hint="check the path")
+            raise UsageError(f"there is no file '{path}'", hint="give an .onnx model or an .irc artifact")
+    sizes = parse_dims(dim or [])
     with tempfile.TemporaryDirectory(prefix="irc-bench-") as folder:
-        artifact, compiled_in = _compiled(model, level, threads, Path(folder))
-        contestants = [Contestant("irc", artifact), *(Contestant(_name(path), path) for path in against or ())]
-        workload = Workload(
-            inputs=archive, dims=parse_dims(dim or []), seed=seed, threads=threads, rounds=rounds, seconds=duration
-        )
-        reference = _reference([model, *(against or ())])
-        if reference is not None:
-            outputs = Path(folder) / "reference.npz"
-            measure_reference(Contestant("reference", reference, optimize=False), workload, outputs)
-            workload = Workload(
-                inputs=archive,
-                dims=workload.dims,
-                seed=seed,
-                reference=outputs,
-                threads=threads,
-                rounds=rounds,
-                seconds=duration,
-            )
+        artifact, compiled_in, inputs = _compiled(model, level, threads, Path(folder))
+        check_dims(inputs, sizes)
+        if archive is not None:
+            check_complete(inputs, read_feeds([], archive, inputs))
+        contestants = _contestants(artifact, against or ())
+        workload = Workload(inputs=archive, dims=sizes, seed=seed, threads=threads, rounds=rounds, seconds=duration)
+        workload = _with_reference(workload, [model, *(against or ())], Path(folder) / "reference.npz")
         measured = _with_progress(contestants, workload)
     first = measured[0]
     comparisons = [compare(first.name, first.times, each.name, each.times) for each in measured[1:]]
     _print(measured, comparisons, compiled_in, as_json)
 
 
-def _name(path: Path) -> str:
-    return "onnxruntime" if path.suffix == ".onnx" else path.stem
+def _contestants(artifact: Path, against: Sequence[Path]) -> list[Contestant]:
+    """What is measured, each under a name of its own."""
+    from irc.runtime import Contestant
+
+    found = [Contestant("irc", artifact)]
+    for path in against:
+        name = plain = "onnxruntime" if path.suffix == ".onnx" else path.stem
+        number = 1
+        while name in (each.name for each in found):
+            number += 1
+            name = f"{plain} {number}"
+        found.append(Contestant(name, path))
+    return found
 
 
-def _compiled(model: Path, level: int, threads: int | None, folder: Path) -> tuple[Path, float | None]:
-    """The artifact to measure, and the seconds its compilation took if it was made here."""
+def _compiled(
+    model: Path, level: int, threads: int | None, folder: Path
+) -> tuple[Path, float | None, Sequence[SignatureEntry]]:
+    """The artifact to measure, the seconds its compilation took if it was made here, and its inputs."""
     if model.suffix != ".onnx":
-        return model, None
+        from irc.runtime import open_artifact
+
+        return model, None, open_artifact(model).manifest.inputs
     from irc.lowering import compile_model
 
     from .compiling import compile_options, warn_of_failures
@@ -91,11 +99,18 @@ def _compiled(model: Path, level: int, threads: int | None, folder: Path) -> tup
     spent = time.perf_counter() - start
     compiled.program.close()
     warn_of_failures(compiled)
-    return place, spent
+    return place, spent, compiled.program.inputs
 
 
-def _reference(paths: Sequence[Path]) -> Path | None:
-    return next((path for path in paths if path.suffix == ".onnx"), None)
+def _with_reference(workload: Workload, paths: Sequence[Path], outputs: Path) -> Workload:
+    """The workload with the answers of the first ONNX model among `paths` to measure errors from, if there is one."""
+    from irc.runtime import Contestant, measure_reference
+
+    model = next((path for path in paths if path.suffix == ".onnx"), None)
+    if model is None:
+        return workload
+    measure_reference(Contestant("reference", model, optimize=False), workload, outputs)
+    return replace(workload, reference=outputs)
 
 
 def _with_progress(contestants: Sequence[Contestant], workload: Workload) -> tuple[Measurement, ...]:

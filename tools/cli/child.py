@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -17,11 +16,19 @@ WALL_SECONDS = 900
 
 
 def run_in_child(arguments: Sequence[str]) -> int:
-    """Run `irc` with these arguments in a child; its exit code, or 3 when the model brought it down."""
+    """Run `irc` with these arguments in a child; its exit code, or 3 when the model brought it down.
+
+    Raises UnsupportedError where the system cannot limit a process.
+    """
+    if sys.platform == "win32":
+        from irc.ir import UnsupportedError
+
+        raise UnsupportedError("--untrusted needs a system that limits processes", hint="use Linux or macOS")
+    import resource
 
     def limit() -> None:
         resource.setrlimit(resource.RLIMIT_AS, (ADDRESS_SPACE, ADDRESS_SPACE))
-        resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS))
+        resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS + 5))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
     command = [sys.executable, "-m", "irc.tools.cli", *arguments]
@@ -38,8 +45,11 @@ def run_in_child(arguments: Sequence[str]) -> int:
         return child.wait()
     if code >= 0:
         return code
-    complain(
-        f"the process that read the model was ended by {signal.Signals(-code).name}",
-        "the model is malformed or hostile; nothing was written",
-    )
+    complain(_death(signal.Signals(-code)), "it is malformed, hostile, or too large for --untrusted")
     return 3
+
+
+def _death(how: signal.Signals) -> str:
+    if how == signal.SIGXCPU:
+        return f"the model took more than {CPU_SECONDS} s of processor time"
+    return f"the model brought the process that read it down ({how.name})"

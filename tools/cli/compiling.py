@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 
 from . import flags
-from .output import Json, note, print_json, print_table, seconds, size
+from .output import Json, check_file, check_folder, note, print_json, print_table, seconds, size
 
 if TYPE_CHECKING:
     from irc.lowering import Compiled, CompileOptions
@@ -52,8 +53,9 @@ def compile_command(
     options = compile_options(
         target, engine, level, passes, load, disable, rewrite_limit, dim, shape, threads, spin, provider, verify
     )
-    compiled = compile_model(model, options, instruments(dump_ir, print_after))
     place = output or model.with_suffix(".irc")
+    _check_place(model, place)
+    compiled = compile_model(model, options, instruments(dump_ir, print_after, options.load))
     compiled.program.save(place)
     warn_of_failures(compiled)
     if as_json:
@@ -70,6 +72,17 @@ def compile_command(
         print(f"answers: {compiled.agreement.sentence}")
     if stats:
         print_statistics(compiled.records)
+
+
+def _check_place(model: Path, place: Path) -> None:
+    """Refuse a place where the artifact cannot or should not go. Raises UsageError."""
+    from irc.ir import UsageError
+
+    if place.suffix == ".onnx":
+        hint = "name it .irc; `irc opt MODEL -o FILE.onnx` writes an ONNX model"
+        raise UsageError(f"'{place}' ends in .onnx, but what is written is an artifact", hint=hint)
+    if model.is_file():
+        check_file(place, "-o", model)
 
 
 def compile_options(
@@ -128,15 +141,22 @@ def check_disabled(names: list[str], load: list[str]) -> None:
             )
 
 
-def instruments(dump_ir: Path | None, print_after: list[str] | None) -> Sequence[Instrument]:
-    """The instruments that the flags ask for."""
-    from irc.passes import DumpIR, PrintAfter
+def instruments(dump_ir: Path | None, print_after: list[str] | None, load: tuple[str, ...]) -> Sequence[Instrument]:
+    """The instruments that the flags ask for; printed IR goes to stderr. Raises UsageError for a pass that does not exist."""
+    from irc.ir import UsageError, closest
+    from irc.passes import DumpIR, PrintAfter, registry
 
+    known = ["all", *(registry(load).passes if print_after else ())]
+    for name in print_after or ():
+        if name not in known:
+            hint = closest(name, known) or "`irc passes` lists them"
+            raise UsageError(f"there is no pass '{name}' to print the IR after", hint=hint)
     chosen: list[Instrument] = []
     if dump_ir is not None:
+        check_folder(dump_ir, "--dump-ir")
         chosen.append(DumpIR(dump_ir))
     if print_after:
-        chosen.append(PrintAfter(frozenset(print_after), print))
+        chosen.append(PrintAfter(frozenset(print_after), lambda text: print(text, end="", file=sys.stderr)))
     return chosen
 
 
@@ -148,8 +168,8 @@ def warn_of_failures(compiled: Compiled) -> None:
         note(remark)
 
 
-def print_statistics(records: Sequence[PassRecord]) -> None:
-    """A line a pass: time, rewrites, ops before and after."""
+def print_statistics(records: Sequence[PassRecord], file: TextIO | None = None) -> None:
+    """A line a pass: time, rewrites, ops before and after; on stdout unless `file` is given."""
     rows = [
         (
             r.text,
@@ -161,7 +181,7 @@ def print_statistics(records: Sequence[PassRecord]) -> None:
         )
         for r in records
     ]
-    print_table(None, ("pass", "ms", "rewrites", "ops before", "after", "which"), rows)
+    print_table(None, ("pass", "ms", "rewrites", "ops before", "after", "which"), rows, file)
 
 
 def _rewrites(record: PassRecord) -> str:

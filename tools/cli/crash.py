@@ -14,12 +14,24 @@ from pathlib import Path
 _PACKAGES = ("irc-compiler", "onnx", "onnxruntime", "numpy")
 
 
-def leave_reproducer(error: Exception, arguments: Sequence[str]) -> Path:
-    """Write a reproducer and return its folder; it names the model by path and copies none of the user's data."""
+def leave_reproducer(error: Exception, arguments: Sequence[str]) -> Path | None:
+    """Write a reproducer and return its folder, or None where none can be written.
+
+    It names the model by path and copies none of the user's data.
+    """
+    try:
+        return _write(error, arguments)
+    except OSError:
+        return None
+
+
+def _write(error: Exception, arguments: Sequence[str]) -> Path:
     folder = Path(tempfile.mkdtemp(prefix="irc-crash-"))
     command = shlex.join(["irc", *arguments, "--debug"])
-    (folder / "reproduce.sh").write_text(f"#!/bin/sh\ncd {shlex.quote(str(Path.cwd()))}\n{command}\n")
-    (folder / "traceback.txt").write_text("".join(traceback.format_exception(error)))
+    script = f"#!/bin/sh\ncd {shlex.quote(str(Path.cwd()))}\n{command}\n"
+    (folder / "reproduce.sh").write_text(script, encoding="utf-8", errors="surrogateescape")
+    trace = "".join(traceback.format_exception(error))
+    (folder / "traceback.txt").write_text(trace, encoding="utf-8", errors="backslashreplace")
     details = {
         "command": command,
         "python": platform.python_version(),

@@ -48,7 +48,7 @@ ShapeFlag = Annotated[
 ]
 ThreadsFlag = Annotated[
     int | None,
-    typer.Option("--threads", min=1, metavar="N", help="Threads of the engine; default: one a physical core."),
+    typer.Option("--threads", min=1, max=1024, metavar="N", help="Threads of the engine; default: one a physical core."),
 ]
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 InputFlag = Annotated[

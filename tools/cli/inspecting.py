@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from . import flags
-from .output import Json, print_json, print_table, size
+from .output import Json, check_file, print_json, print_table, replacing, size, write_whole
 
 if TYPE_CHECKING:
     from irc.ir import Graph
+    from irc.runtime import Artifact
 
 IrFlag = Annotated[bool, typer.Option("--ir", help="Print the text form; large weights are elided to their hash.")]
 HtmlFlag = Annotated[Path | None, typer.Option("--html", metavar="FILE", help="Write a page that shows the graph.")]
@@ -29,25 +30,36 @@ def inspect_command(
     as_json: flags.JsonFlag = False,
 ) -> None:
     """Show a model or an artifact: signature, ops, weights, dims; its IR with --ir; its graph with --html."""
-    from irc.ir import Tensor
+    from irc.ir import Tensor, UsageError
     from irc.ir.text import print_graph, save_weights
 
+    if weights is not None and not ir:
+        raise UsageError("--weights writes what --ir leaves out, but --ir is not given", hint="add --ir")
+    for path, flag in ((html, "--html"), (weights, "--weights")):
+        if path is not None:
+            check_file(path, flag, model)
     graph, facts = open_graph(model)
+    elided: dict[str, Tensor] = {}
+    text = print_graph(graph, weights=elided) if ir else None
+    if weights is not None:
+        with replacing(weights) as temporary:
+            save_weights(elided, temporary)
     if html is not None:
-        from irc.tools.html import render_html
+        from ..html import render_html
 
-        html.write_text(render_html(graph, title=model.name, facts=facts), encoding="utf-8")
-        print(f"{html}: {facts['ops']} ops")
-        return
-    if ir:
-        elided: dict[str, Tensor] = {}
-        print(print_graph(graph, weights=elided), end="")
-        if weights is not None:
-            save_weights(elided, weights)
-        return
+        write_whole(html, render_html(graph, title=model.name, facts=facts).encode())
     if as_json:
-        print_json(_summary(graph, facts))
-        return
+        written: dict[str, Json] = {} if html is None else {"html": str(html)}
+        print_json({**_summary(graph, facts), **written, **({} if text is None else {"ir": text})})
+    elif text is not None:
+        print(text, end="")
+    elif html is not None:
+        print(f"{html}: {facts['ops']} ops")
+    else:
+        _print(model, graph, facts)
+
+
+def _print(model: Path, graph: Graph, facts: dict[str, str]) -> None:
     print(f"{model}: " + ", ".join(f"{name} {value}" for name, value in facts.items()))
     print_table(
         None,
@@ -88,22 +100,22 @@ def open_graph(model: Path) -> tuple[Graph, dict[str, str]]:
     return graph, facts
 
 
-def lowered_model(artifact: object) -> bytes:
+def lowered_model(artifact: Artifact) -> bytes:
     """The ONNX model inside an artifact with its weights put back."""
     import onnx
 
-    from irc.ir.types import BY_TEXT
-    from irc.runtime import Artifact, EngineFiles
+    from irc.ir import DType
+    from irc.runtime import WEIGHTS_FILE, read_weights
 
-    assert isinstance(artifact, Artifact)
-    files = EngineFiles.from_artifact(artifact)
-    model = onnx.ModelProto.FromString(files.read("model.onnx"))
+    codes = {dtype.text: dtype.onnx_code for dtype in DType}
+    weights = read_weights(artifact.read(WEIGHTS_FILE)) if WEIGHTS_FILE in artifact.names else {}
+    model = onnx.ModelProto.FromString(bytes(artifact.read("model.onnx")))
     for initializer in model.graph.initializer:
-        view = files.weights.get(initializer.name)
+        view = weights.get(initializer.name)
         if view is not None:
             initializer.ClearField("external_data")
             initializer.ClearField("data_location")
-            initializer.data_type = BY_TEXT[view.dtype].onnx_code
+            initializer.data_type = codes[view.dtype]
             initializer.raw_data = bytes(view.data)
     return model.SerializeToString()
 

@@ -143,8 +143,7 @@ def _try_engine() -> str:
     """Compile and run one op; why that failed, or nothing."""
     import numpy as np
 
-    from irc.ir import Graph, IrcError, TensorType, at, make
-    from irc.ir.types import DType
+    from irc.ir import DType, Graph, IrcError, TensorType, at, make
     from irc.lowering import CompileOptions, compile_graph
     from irc.runtime import RunError
 

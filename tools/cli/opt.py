@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from . import flags
-from .compiling import check_disabled, compile_options, instruments, print_statistics, records_json
-from .output import note, print_json
+from .compiling import compile_options, instruments, print_statistics, records_json
+from .output import check_file, note, print_json, write_whole
 
 OutputFlag = Annotated[
     Path | None,
@@ -40,16 +41,17 @@ def opt_command(
     """Run passes on a model and write the better model; without -o its text is printed."""
     from irc.ir import UsageError, capture, save_onnx, specialize
     from irc.ir.text import print_graph
-    from irc.lowering.driver import pass_manager
+    from irc.lowering import pass_manager
     from irc.passes import registry
 
     if output is not None and output.suffix not in (".onnx", ".irtext"):
         raise UsageError(f"'{output}' ends neither in .onnx nor in .irtext", hint="-o better.onnx writes a model")
-    check_disabled(disable or [], load or [])
+    if output is not None:
+        check_file(output, "-o")
     options = compile_options(
         level=level, passes=passes, load=load, disable=disable, rewrite_limit=rewrite_limit, dim=dim, shape=shape
     )
-    manager = pass_manager(options, registry(options.load), instruments(dump_ir, print_after))
+    manager = pass_manager(options, registry(options.load), instruments(dump_ir, print_after, options.load))
     graph = capture(model)
     specialize(graph, options.dims, options.shapes)
     graph = manager.run(graph)
@@ -60,11 +62,13 @@ def opt_command(
     elif output is not None and output.suffix == ".onnx":
         save_onnx(graph, output)
     elif output is not None:
-        output.write_text(print_graph(graph), encoding="utf-8")
+        write_whole(output, print_graph(graph).encode())
     if as_json:
         print_json({"output": None if output is None else str(output), "passes": records_json(manager.records)})
-    elif stats:
-        print_statistics(manager.records)
-    elif output is not None:
+        return
+    if stats:
+        # Without -o the result on stdout is the program, and a table in it would be no program any more.
+        print_statistics(manager.records, sys.stderr if output is None else sys.stdout)
+    if output is not None:
         before, after = (manager.records[0].ops_before, manager.records[-1].ops_after) if manager.records else (0, 0)
         print(f"{output}: {before} ops became {after}" if manager.records else f"{output}: nothing was run")

@@ -1,11 +1,16 @@
-"""What the command line prints: tables for people, JSON for programs, errors in one sentence on stderr."""
+"""What the command line prints: tables for people, JSON for programs, errors in one sentence on stderr; and files, whole."""
 
 from __future__ import annotations
 
 import json
+import math
+import os
+import secrets
 import sys
-from collections.abc import Iterable, Sequence
-from typing import TypeAlias
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TextIO, TypeAlias
 
 Json: TypeAlias = "str | int | float | bool | None | list[Json] | dict[str, Json]"
 
@@ -38,12 +43,22 @@ def note(message: str) -> None:
 
 
 def print_json(value: Json) -> None:
-    """Write a result as JSON to stdout."""
-    print(json.dumps(value, indent=1, allow_nan=True))
+    """Write a result as JSON to stdout; JSON has no NaN and no infinity, so these become the strings `nan`, `inf`, `-inf`."""
+    print(json.dumps(_plain(value), indent=1, allow_nan=False))
 
 
-def print_table(title: str | None, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Write a table; numbers are aligned to the right."""
+def _plain(value: Json) -> Json:
+    if isinstance(value, dict):
+        return {key: _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_plain(inner) for inner in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def print_table(
+    title: str | None, columns: Sequence[str], rows: Iterable[Sequence[object]], file: TextIO | None = None
+) -> None:
+    """Write a table, to stdout unless `file` is given; numbers are aligned to the right."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -55,8 +70,12 @@ def print_table(title: str | None, columns: Sequence[str], rows: Iterable[Sequen
         table.add_column(column, justify="right" if numeric else "left", overflow="fold")
     for row in listed:
         table.add_row(*(Text(str(cell)) for cell in row))
-    width = None if sys.stdout.isatty() else 160
-    Console(width=width, highlight=False).print(table)
+    stream = file or sys.stdout
+    console = Console(width=None if stream.isatty() else 160, highlight=False, file=stream)
+    with console.capture() as captured:
+        console.print(table)
+    for line in captured.get().splitlines():
+        print(line.rstrip(), file=stream)
 
 
 def _looks_numeric(cell: object) -> bool:
@@ -77,3 +96,54 @@ def size(count: int) -> str:
             return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
         amount /= 1024
     return f"{amount:.2f} GiB"
+
+
+# Files
+
+
+def check_file(path: Path, flag: str, *inputs: Path) -> None:
+    """Refuse a file that cannot be written, before the work for it is done. Raises UsageError.
+
+    `inputs` are the files that are read: writing onto one would destroy it.
+    """
+    from irc.ir import UsageError
+
+    if path.is_dir():
+        raise UsageError(f"'{path}' is a directory", hint=f"{flag} takes the name of a file")
+    if any(path.exists() and each.exists() and path.samefile(each) for each in inputs):
+        raise UsageError(f"'{path}' is the model itself and would be overwritten", hint=f"give {flag} another name")
+    if not path.parent.is_dir():
+        raise UsageError(f"there is no directory '{path.parent}' to write '{path.name}' to", hint="make it first")
+
+
+def check_folder(path: Path, flag: str) -> None:
+    """Refuse a folder that cannot be one. Raises UsageError."""
+    from irc.ir import UsageError
+
+    if path.exists() and not path.is_dir():
+        raise UsageError(f"'{path}' is a file", hint=f"{flag} takes the name of a directory")
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file that appears whole or not at all. Raises OSError naming `path`."""
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+@contextmanager
+def replacing(path: Path) -> Generator[Path]:
+    """A file to write that takes the place of `path` when the block ends well, and is gone when it does not.
+
+    An OSError in the block comes out naming `path`.
+    """
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        temporary.touch(exist_ok=False)
+        yield temporary
+        os.replace(temporary, path)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror or str(error), str(path)) from error
+    finally:
+        temporary.unlink(missing_ok=True)

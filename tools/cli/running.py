@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
-import numpy as np
 import typer
 
 from . import flags
-from .output import Json, print_json, print_table
+from .output import Json, check_folder, print_json, print_table, write_whole
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from irc.runtime import Program
 
 OutputDirFlag = Annotated[
@@ -32,14 +33,20 @@ def run_command(
     as_json: flags.JsonFlag = False,
 ) -> None:
     """Run an artifact once on inputs from .npy or .npz files."""
-    from irc.ir import parse_dims
+    from irc.ir import UsageError, parse_dims
 
-    from .feeds import random_feeds, read_feeds
+    from .feeds import check_complete, random_feeds, read_feeds
 
+    if dim and not random:
+        raise UsageError("--dim says how large made-up inputs are, but none are asked for", hint="add --random")
+    if output_dir is not None:
+        check_folder(output_dir, "--output-dir")
+    sizes = parse_dims(dim or [])
     with open_program(model, threads) as program:
         feeds: dict[str, Any] = dict(read_feeds(inputs or [], archive, program.inputs))
         if random:
-            feeds = random_feeds(program.inputs, seed, parse_dims(dim or []), feeds)
+            feeds = random_feeds(program.inputs, seed, sizes, feeds)
+        check_complete(program.inputs, feeds)
         outputs = program.run(feeds)
     files = _write(outputs, output_dir) if output_dir is not None else {}
     if as_json:
@@ -70,40 +77,56 @@ def open_program(model: Path, threads: int | None) -> Program:
     return load(model, threads=threads)
 
 
-def _describe(value: Any) -> dict[str, Json]:
+def _describe(value: object) -> dict[str, Json]:
+    import numpy as np
+
     if not isinstance(value, np.ndarray):
-        return {
-            "dtype": type(value).__name__,
-            "shape": f"{len(value)} entries" if hasattr(value, "__len__") else "–",
-            "min": "–",
-            "mean": "–",
-            "max": "–",
-        }
-    facts: dict[str, Json] = {"dtype": str(value.dtype), "shape": "x".join(map(str, value.shape)) or "scalar"}
-    numeric = value.size > 0 and value.dtype.kind not in "OSUcV"
-    if not numeric:
+        count = f"{len(cast('list[object]', value))} entries" if isinstance(value, (list, dict)) else "–"
+        return {"dtype": type(value).__name__, "shape": count, "min": "–", "mean": "–", "max": "–"}
+    array = cast("np.ndarray[Any, Any]", value)
+    facts: dict[str, Json] = {"dtype": str(array.dtype), "shape": "x".join(map(str, array.shape)) or "scalar"}
+    if not array.size or array.dtype.kind in "OSUc":
         return {**facts, "min": "–", "mean": "–", "max": "–"}
-    wide = value.astype(np.float64)
-    return {**facts, "min": f"{wide.min():.6g}", "mean": f"{wide.mean():.6g}", "max": f"{wide.max():.6g}"}
+    wide = array.astype(np.float64)
+    with np.errstate(all="ignore"):
+        return {**facts, "min": f"{wide.min():.6g}", "mean": f"{wide.mean():.6g}", "max": f"{wide.max():.6g}"}
 
 
 def _write(outputs: dict[str, Any], folder: Path) -> dict[str, str]:
     """Write each output under its name with anything a path could trip over replaced; the files by output name."""
+    import io
+
+    import numpy as np
+
     from irc.ir import UnsupportedError
 
+    chunks: dict[str, bytes] = {}
+    for name, value in outputs.items():
+        array = _writable(value)
+        if array is None:
+            raise UnsupportedError(f"output '{name}' is no array and has no .npy form", hint="run it from Python instead")
+        buffer = io.BytesIO()
+        np.save(buffer, array, allow_pickle=False)
+        chunks[name] = buffer.getvalue()
     folder.mkdir(parents=True, exist_ok=True)
     files: dict[str, str] = {}
-    for name, value in outputs.items():
-        if not isinstance(value, np.ndarray) or value.dtype.kind == "O":
-            raise UnsupportedError(
-                f"output '{name}' is no array of numbers and has no .npy form", hint="run it from Python instead"
-            )
+    for name, content in chunks.items():
         safe = "".join(c if c.isalnum() or c in "._-" else "_" for c in name).lstrip(".") or "output"
         path = folder / f"{safe}.npy"
         number = 1
         while str(path) in files.values():
             path = folder / f"{safe}_{number}.npy"
             number += 1
-        np.save(path, value)
+        write_whole(path, content)
         files[name] = str(path)
     return files
+
+
+def _writable(value: object) -> np.ndarray[Any, Any] | None:
+    """The array as `.npy` can hold it, strings as text; None for what is no array."""
+    import numpy as np
+
+    if not isinstance(value, np.ndarray):
+        return None
+    array = cast("np.ndarray[Any, Any]", value)
+    return array.astype(np.str_) if array.dtype.kind == "O" else array

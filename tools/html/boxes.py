@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from irc.ir import Graph, Op, Type, schema
+from irc.ir import Graph, Op, Type
 
 from .geometry import Box
 from .statistics import shortened
@@ -43,7 +43,7 @@ def op_label(op: Op, operand_names: list[str]) -> Label:
             constants.append((name, shortened(value.constant) or _cut(str(value.type))))
     if len(constants) > MOST_CONSTANTS:
         constants[MOST_CONSTANTS - 1 :] = [("", f"and {len(constants) - MOST_CONSTANTS + 1} more constants")]
-    rows = [(BODY, _cut(f"{name} ({len(body):,} ops)")) for name, body in named_bodies(op)] + constants
+    rows = [(BODY, _cut(f"{name} ({_size(body)})")) for name, body in named_bodies(op)] + constants
     if op.results:
         more = f" and {len(op.results) - 1} more" if len(op.results) > 1 else ""
         rows.append((RESULT, _cut(str(op.results[0].type)) + more))
@@ -64,25 +64,9 @@ def named_bodies(op: Op) -> Iterator[tuple[str, Graph]]:
             yield from ((f"{name}[{i}]", item) for i, item in enumerate(value) if isinstance(item, Graph))
 
 
-def operand_names(op: Op, opsets: dict[str, int]) -> list[str]:
-    """What ONNX calls each operand of an op; the number where it has no name for it."""
-    own = schema.of(op, opsets)
-    return _numbered([formal.name for formal in own.inputs] if own else [], len(op.operands))
-
-
-def result_names(op: Op, opsets: dict[str, int]) -> list[str]:
-    """What ONNX calls each result of an op; the number where it has no name for it."""
-    own = schema.of(op, opsets)
-    return _numbered([formal.name for formal in own.outputs] if own else [], len(op.results))
-
-
-def _numbered(formals: list[str], count: int) -> list[str]:
-    if len(formals) >= count:
-        return formals[:count]
-    if not formals:
-        return [str(index) for index in range(count)]
-    *fixed, last = formals
-    return fixed + [f"{last}[{index}]" for index in range(count - len(fixed))]
+def _size(body: Graph) -> str:
+    count = sum(not op.is_constant for op in body)
+    return "1 op" if count == 1 else f"{count:,} ops"
 
 
 def _cut(text: str) -> str:

@@ -1,10 +1,11 @@
-"""Where the items of ordered rows lie: near their neighbours above and below, never overlapping, lanes nearly straight."""
+"""Where the items of ordered rows lie: near their neighbours, never overlapping, lanes nearly straight."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from .geometry import Box, Layout, Line, Mesh, Net, Segment
+from .strands import straighten
 
 LANE = 2
 SPACE = 22
@@ -71,7 +72,14 @@ def _centers(widths: Sequence[int], mesh: Mesh, rows: Sequence[Sequence[int]], c
             _settle(row, mesh.down, mesh.down, widths, centers, count)
     for row in rows:
         _settle(row, mesh.up, mesh.down, widths, centers, count)
+    straighten(rows, mesh, centers, count, lambda first, second: _distance(widths, count, first, second))
     return centers
+
+
+def _distance(widths: Sequence[int], count: int, first: int, second: int) -> float:
+    """How far the centres of neighbours must be apart; lanes may lie closer to each other than boxes."""
+    between = SPACE if first < count or second < count else SPACE // 2
+    return (widths[first] + widths[second]) / 2 + between
 
 
 def _settle(
@@ -93,8 +101,7 @@ def _settle(
     previous = -1
     for item in row:
         if previous >= 0:
-            between = SPACE if previous < count or item < count else SPACE // 2
-            offset += (widths[previous] + widths[item]) / 2 + between
+            offset += _distance(widths, count, previous, item)
         previous = item
         offsets.append(offset)
         wish, weight = _wish(item, first[item], centers, count)

@@ -7,7 +7,8 @@ from typing import TypeAlias
 
 from irc.ir import Graph, Op, Value, dims
 
-from .boxes import named_bodies, operand_names, result_names
+from .boxes import named_bodies
+from .formals import operand_names, result_names
 from .kinds import Kind, kind_of
 from .reading import Reading, read
 from .statistics import statistics_of
@@ -84,7 +85,7 @@ class _Collector:
             facts["bodies"] = f"{len(self.graphs) - 1:,}"
         for domain, version in sorted(self.graph.opsets.items()):
             facts[f"opset of {domain}"] = str(version)
-        return facts | {name: text for name, text in sorted(self.graph.metadata.items())}
+        return facts | {f"metadata {name}": _cut(text) for name, text in sorted(self.graph.metadata.items())}
 
     def _histogram(self) -> Json:
         counts: dict[str, int] = {}
@@ -129,7 +130,7 @@ class _Collector:
         return data | ({"figures": [[name, text] for name, text in figures]} if figures else {})
 
     def _value(self, value: Value) -> Json:
-        """Name, type, and the op that makes it or else (as -1 - number) the graph it is an input of; then what it is known to hold."""
+        """Name, type, maker (an op, or -1 - the number of the graph it is an input of), and what it is known to hold."""
         home = value.graph
         maker = self.op_numbers[value.op] if value.op is not None else -1 - self.view_numbers[home or self.graph]
         data: list[Json] = [self.reading.names[value], self.strings[str(value.type)], maker]

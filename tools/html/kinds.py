@@ -29,7 +29,8 @@ class Kind(Enum):
 
 _NAMES = {
     Kind.CONTRACTION: """
-        Attention CausalConvWithState Conv ConvInteger ConvTranspose DFT DeformConv Det Einsum FlexAttention GRU Gemm LSTM
+        Attention CausalConvWithState
+        Conv ConvInteger ConvTranspose DFT DeformConv Det Einsum FlexAttention GRU Gemm LSTM
         LinearAttention MatMul MatMulInteger QLinearConv QLinearMatMul RNN STFT
     """,
     Kind.NORMALIZATION: """
@@ -40,8 +41,8 @@ _NAMES = {
         Abs Acos Acosh Add And Asin Asinh Atan Atanh BitCast BitShift BitwiseAnd BitwiseNot BitwiseOr BitwiseXor Cast
         CastLike Ceil Celu Clip Cos Cosh Div Dropout Elu Equal Erf Exp Floor Gelu Greater GreaterOrEqual HardSigmoid
         HardSwish IsInf IsNaN LeakyRelu Less LessOrEqual Log Max Mean Min Mish Mod Mul Neg Not Or PRelu Pow Reciprocal
-        Relu RotaryEmbedding Round Selu Shrink Sigmoid Sign Sin Sinh Softplus Softsign Sqrt Sub Sum SwiGLU Swish Tan Tanh
-        ThresholdedRelu Where Xor
+        Relu RotaryEmbedding Round Selu Shrink Sigmoid Sign Sin Sinh Softplus Softsign Sqrt Sub Sum SwiGLU Swish Tan
+        Tanh ThresholdedRelu Where Xor
     """,
     Kind.REDUCTION: """
         ArgMax ArgMin AveragePool CumProd CumSum GlobalAveragePool GlobalLpPool GlobalMaxPool LpPool MaxPool MaxRoiPool

@@ -6,7 +6,8 @@ linear in the boxes, edges and lanes, up to the sorting of rows; the number of l
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from itertools import pairwise
 
 from .coordinates import place
 from .geometry import Box, Layout, Mesh, Net
@@ -15,14 +16,17 @@ SMALL, MEDIUM = 4_000, 40_000
 LANES_PER_BOX, SPARE_LANES = 4, 4_000
 
 
-def lay_out(boxes: Sequence[Box], nets: Sequence[Net]) -> Layout:
-    """Place boxes, which come in an order where a net's source stands before its targets."""
-    rows = layers(len(boxes), nets)
+def lay_out(boxes: Sequence[Box], nets: Sequence[Net], anchors: Collection[int] = ()) -> Layout:
+    """Place boxes, which come in an order where a net's source stands before its targets.
+
+    `anchors` are where a reader starts. What none of them reaches is placed as low as its users allow.
+    """
+    rows = layers(len(boxes), nets, anchors)
     mesh = route(rows, nets)
     return place(boxes, nets, mesh, order(mesh))
 
 
-def layers(count: int, nets: Sequence[Net]) -> list[int]:
+def layers(count: int, nets: Sequence[Net], anchors: Collection[int] = ()) -> list[int]:
     """The row of each box: as high as its operands allow, or lower where that makes no edge longer."""
     into = [0] * count
     leaving: list[list[Net]] = [[] for _ in range(count)]
@@ -31,13 +35,15 @@ def layers(count: int, nets: Sequence[Net]) -> list[int]:
         for target in net.targets:
             into[target] += 1
     rows = [0] * count
+    reached = [box in anchors for box in range(count)]
     for box in range(count):
         for net in leaving[box]:
             for target in net.targets:
                 rows[target] = max(rows[target], rows[box] + 1)
+                reached[target] |= reached[box]
     # What hangs from one thread is let down to where it is needed, so that side branches lie beside their users.
     for box in reversed(range(count)):
-        if leaving[box] and into[box] <= len(leaving[box]):
+        if leaving[box] and (into[box] <= len(leaving[box]) or not reached[box]):
             rows[box] = min(rows[target] for net in leaving[box] for target in net.targets) - 1
     used = sorted(set(rows))
     dense = dict(zip(used, range(len(used)), strict=True))
@@ -133,7 +139,7 @@ def _sort(row: list[int], neighbours: list[list[tuple[int, int]]], positions: li
 def _crossings(rows: list[list[int]], mesh: Mesh, positions: list[float]) -> int:
     """How many pairs of edges cross, counted gap by gap with a Fenwick tree."""
     total = 0
-    for upper, lower in zip(rows, rows[1:], strict=False):
+    for upper, lower in pairwise(rows):
         tree = [0] * (len(lower) + 1)
         passed = 0
         for item in upper:

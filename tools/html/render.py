@@ -20,9 +20,9 @@ _UNSAFE = {ord(c): f"\\u{ord(c):04x}" for c in "<>&"}
 
 
 def render_html(graph: Graph, *, title: str, facts: Mapping[str, str] = {}) -> str:
-    """One HTML file that shows a graph and needs nothing else; `facts` are put beside what is known of the graph itself.
+    """One HTML file that shows a graph and needs nothing else; `facts` stand beside what the graph itself tells.
 
-    The same graph gives the same text, which is pure ASCII.
+    The same graph gives the same text. Whatever stems from the model is written in ASCII, as data and never as markup.
     """
     style = _file("page.css")
     script = '"use strict";\n' + "\n".join(map(_file, SCRIPTS))

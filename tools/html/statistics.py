@@ -1,4 +1,4 @@
-"""What a page says of a constant: its data when that is short, and figures over its elements when it is small enough."""
+"""What a page says of a constant: figures over its elements, and the elements where they are few."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ LARGEST_MEASURED = 1 << 20
 """Bytes up to which elements are read at all: a page must not page in gigabytes of weights."""
 
 SHORTEST_ELEMENTS = 4
+_I64 = np.iinfo(np.int64)
 _COMPLEX = (DType.C64, DType.C128)
 
 
@@ -51,4 +52,7 @@ def shortened(tensor: Tensor) -> str:
 
 
 def _element(value: object) -> str:
-    return f"{value:.5g}" if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return f"{value:.5g}"
+    # How models write "to the end": nineteen digits would make the widest boxes of all.
+    return "max" if value == _I64.max else "min" if value == _I64.min else str(value)

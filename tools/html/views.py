@@ -1,4 +1,4 @@
-"""One drawing for each graph: its boxes (inputs, captured values, ops that are no constants, outputs) and their edges."""
+"""One drawing for each graph: its boxes (inputs, captured values, ops but no constants, outputs) and their edges."""
 
 from __future__ import annotations
 
@@ -74,6 +74,7 @@ def view_of(graph: Graph, names: dict[Value, str], captured: dict[Graph, list[Va
         for value in values:
             wiring.maker[value] = len(nodes)
             nodes.append(Node(sort, value, end_label(names[value], value.type)))
+    ends = len(nodes)
     for op in graph:
         if op.is_constant:
             continue
@@ -88,7 +89,7 @@ def view_of(graph: Graph, names: dict[Value, str], captured: dict[Graph, list[Va
             wiring.maker[result] = box
     for index, value in enumerate(graph.outputs):
         wiring.use(value, len(nodes))
-        nodes.append(Node(OUTPUT, index, end_label(graph.output_names[index], graph.output_types[index])))
+        nodes.append(Node(OUTPUT, index, end_label(f"%{graph.output_names[index]}", graph.output_types[index])))
     numbers = {value: number for number, value in enumerate(wiring.maker)}
     nets = [Net(numbers[value], wiring.maker[value], tuple(users)) for value, users in wiring.users.items()]
-    return View(graph, nodes, captures, lay_out([node.label.box for node in nodes], nets))
+    return View(graph, nodes, captures, lay_out([node.label.box for node in nodes], nets, range(ends)))
