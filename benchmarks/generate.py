@@ -79,7 +79,10 @@ def tower(path: Path) -> None:
     value = "x"
     for index, (rows, columns) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
         weight = (generator.standard_normal((rows, columns)) / rows**0.5).astype(np.float32)
-        tensors += [numpy_helper.from_array(weight, f"w{index}"), numpy_helper.from_array(np.zeros(columns, np.float32), f"b{index}")]
+        tensors += [
+            numpy_helper.from_array(weight, f"w{index}"),
+            numpy_helper.from_array(np.zeros(columns, np.float32), f"b{index}"),
+        ]
         nodes.append(helper.make_node("Gemm", [value, f"w{index}", f"b{index}"], [f"h{index}"]))
         value = f"a{index}"
         nodes.append(helper.make_node("Relu" if columns > 1 else "Sigmoid", [f"h{index}"], [value]))

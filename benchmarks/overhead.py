@@ -77,7 +77,11 @@ def start_up(rounds: int) -> None:
                 times[name].append(time.perf_counter() - start)
     own = statistics.median(times["irc --help"])
     for name, found in times.items():
-        shown = f"{statistics.median(found):8.3f} s  {statistics.median(found) / own:5.2f} x irc --help" if found else "  not installed"
+        shown = (
+            f"{statistics.median(found):8.3f} s  {statistics.median(found) / own:5.2f} x irc --help"
+            if found
+            else "  not installed"
+        )
         print(f"{name:22s} {shown}")
 
 

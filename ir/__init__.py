@@ -2,6 +2,7 @@
 
 from . import dims, infer, schema, shapes
 from .capture import Limits, capture
+from .clone import clone_graph, clone_op
 from .diagnostics import (
     EvaluationError,
     IrcError,
@@ -13,9 +14,11 @@ from .diagnostics import (
 )
 from .dims import Dim, SymbolicDim
 from .emit import Emitted, emit, save_onnx, to_model
+from .garbage import collector_paused
 from .graph import Attribute, EmptyList, Graph, Op, Use, Value, constant_op
 from .infer import make, refresh
 from .location import Location, at, via
+from .reference import evaluate, evaluate_constants
 from .specialize import parse_dims, parse_shapes, specialize
 from .tensors import SparseTensor, Tensor
 from .types import (
@@ -63,10 +66,15 @@ __all__ = [
     "at",
     "capture",
     "check_op",
+    "clone_graph",
+    "clone_op",
     "closest",
+    "collector_paused",
     "constant_op",
     "dims",
     "emit",
+    "evaluate",
+    "evaluate_constants",
     "infer",
     "make",
     "parse_dims",

@@ -11,7 +11,7 @@ def clone_graph(graph: Graph) -> Graph:
 
 
 def clone_op(op: Op, mapping: dict[Value, Value]) -> Op:
-    """A copy of an op, in no graph yet, its operands replaced by `mapping` (others kept); its results are added to `mapping`."""
+    """A copy of an op, in no graph yet; `mapping` replaces its operands where it knows them, and learns its results."""
     attributes = (
         {name: _clone_attribute(value, mapping) for name, value in op.attributes.items()} if op.bodies else op.attributes
     )

@@ -24,12 +24,15 @@ IR_VERSION = 12
 ML_DOMAIN = "ai.onnx.ml"
 NEWEST_KNOWN = {"": onnx.defs.onnx_opset_version(), ML_DOMAIN: onnx.defs.onnx_ml_opset_version()}
 
+_VERSIONS = range(2**31)  # what the library behind `onnx.defs` can be asked for
 _SAFE = OpSchema.NodeDeterminism.Deterministic
 
 
 @cache
 def find(domain: str, name: str, version: int) -> OpSchema | None:
     """The schema in force at `version` of `domain`, or None for an op ONNX does not know."""
+    if version not in _VERSIONS:
+        return None
     try:
         schema = onnx.defs.get_schema(name, version, domain)
     except onnx.defs.SchemaError:
@@ -84,7 +87,7 @@ _DETERMINISTIC_AFTER_ALL = frozenset({"AffineGrid"})
 
 @cache
 def formals(op_schema_key: tuple[str, str, int]) -> tuple[tuple[frozenset[str], str, bool], ...]:
-    """For each formal operand of (domain, name, version): the type strings it admits, its type variable, whether it is variadic."""
+    """For each formal operand of (domain, name, version): the types it admits, its type variable, whether it is variadic."""
     op_schema = find(*op_schema_key)
     assert op_schema is not None
     variadic = OpSchema.FormalParameterOption.Variadic

@@ -198,7 +198,7 @@ _BLOCK = 64
 
 
 def _in_order(array: Array) -> Array:
-    """The elements in memory order; a transposed matrix is copied a block at a time, which stays in the cache (3 to 8 times faster)."""
+    """The elements in memory order; a transposed matrix is copied in blocks that stay in the cache (3 to 8 times faster)."""
     if array.ndim != 2 or array.flags.c_contiguous or min(array.shape) < 2 * _BLOCK:
         return np.ascontiguousarray(array)
     ordered = np.empty(array.shape, array.dtype)

@@ -12,9 +12,20 @@ from typing import TypeAlias
 
 import onnx
 
-from irc.ir import DType, Graph, MapType, OptionalType, SequenceType, SymbolicDim, TensorType, Type, capture, specialize
-from irc.ir.capture.onnx_file import file_digest
-from irc.ir.clone import clone_graph
+from irc.ir import (
+    DType,
+    Graph,
+    MapType,
+    OptionalType,
+    SequenceType,
+    SymbolicDim,
+    TensorType,
+    Type,
+    capture,
+    clone_graph,
+    specialize,
+)
+from irc.ir.capture import file_digest
 from irc.passes import LEVELS, Contract, Instrument, PassManager, PassRecord, Registry, op_count, registry
 from irc.runtime import EngineFailure, Manifest, NodeCount, OptionValue, Placement, Program, SignatureEntry
 from irc.runtime import PassRecord as PassEntry

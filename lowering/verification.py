@@ -8,17 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from math import isfinite, prod
+from typing import Any, cast
 
 import numpy as np
 
-from irc.ir import DType, EvaluationError, Graph, Op, TensorType, Value, schema
-from irc.ir.reference import evaluate
+from irc.ir import DType, EvaluationError, Graph, Op, TensorType, Value, evaluate, schema
 from irc.runtime import EngineFailure, FeedError, Program, SignatureEntry, random_inputs
 
+Array = np.ndarray[Any, Any]
 _TOLERANCE = {DType.F16: 1e-3, DType.BF16: 1e-2}
 _HALF = (DType.F16, DType.BF16)
 QUANTIZED_TOLERANCE = 5e-2
+LARGEST_PROBE = 1 << 28
+"""Elements that made-up inputs may have; the check is not worth more memory than that."""
 
 
 @dataclass(frozen=True)
@@ -56,9 +59,12 @@ def make_probe(graph: Graph, inputs: Sequence[SignatureEntry], seed: int = 0) ->
     """Inputs the reference accepts, with its answers, or why there are none."""
     reason = ""
     for first, others in _SIZES if any(_is_open(entry) for entry in inputs) else _SIZES[:1]:
-        sized = tuple(_sized(entry, first, others) for entry in inputs)
+        sized = _sized(inputs, first, others)
+        if sum(_element_count(entry) for entry in sized) > LARGEST_PROBE:
+            reason = f"its inputs have more than {LARGEST_PROBE:,} elements"
+            continue
         try:
-            feeds = random_inputs(sized, {}, seed)
+            feeds: dict[str, Any] = random_inputs(sized, {}, seed)
             return Probe(feeds, evaluate(graph, feeds))
         except (EvaluationError, FeedError) as error:
             reason = error.message
@@ -69,10 +75,22 @@ def _is_open(entry: SignatureEntry) -> bool:
     return any(not isinstance(dim, int) for dim in entry.shape or ())
 
 
-def _sized(entry: SignatureEntry, first: int, others: int) -> SignatureEntry:
-    """The entry with a number for every open dim."""
-    sizes = (dim if isinstance(dim, int) else others if axis else first for axis, dim in enumerate(entry.shape or ()))
-    return replace(entry, shape=None if entry.shape is None else tuple(sizes))
+def _sized(inputs: Sequence[SignatureEntry], first: int, others: int) -> list[SignatureEntry]:
+    """The inputs with a number for every open dim; one name has one number, wherever it stands."""
+    named: dict[str, int] = {}
+
+    def sized(axis: int, dim: int | str | None) -> int:
+        if isinstance(dim, int):
+            return dim
+        size = others if axis else first
+        return size if dim is None else named.setdefault(dim, size)
+
+    shapes = (None if e.shape is None else tuple(sized(axis, d) for axis, d in enumerate(e.shape)) for e in inputs)
+    return [replace(entry, shape=shape) for entry, shape in zip(inputs, shapes, strict=True)]
+
+
+def _element_count(entry: SignatureEntry) -> int:
+    return 0 if entry.optional else prod(dim for dim in entry.shape or () if isinstance(dim, int))
 
 
 def check(program: Program, graph: Graph, probe: Probe) -> Agreement:
@@ -91,7 +109,7 @@ def check(program: Program, graph: Graph, probe: Probe) -> Agreement:
         found = distance(wanted, answers[name])
         bound = QUANTIZED_TOLERANCE if quantized else _bound(graph.outputs[index], half)
         step = _step(graph.outputs[index]) if quantized else None
-        good = found <= bound or (step is not None and _largest_gap(wanted, answers[name]) <= step)
+        good = found <= bound or (step is not None and isfinite(found) and _largest_gap(wanted, answers[name]) <= step)
         # What is out of bounds is worse than anything within, whatever the distances: each output has its own bound.
         if worst is None or (not good, found) > (not worst.agrees, worst.distance):
             worst = Agreement(good, name, found)
@@ -123,16 +141,31 @@ def distance(wanted: Any, got: Any) -> float:
 
     Integers that differ by at most one step are no distance apart.
     """
-    if isinstance(wanted, list) or isinstance(got, list):
-        if not isinstance(wanted, list) or not isinstance(got, list) or len(wanted) != len(got):
-            return float("inf")
-        return max((distance(a, b) for a, b in zip(wanted, got, strict=True)), default=0.0)
+    if isinstance(wanted, list) and isinstance(got, list):
+        return _parts_apart(cast("list[Any]", wanted), cast("list[Any]", got))
+    if isinstance(wanted, dict) and isinstance(got, dict):
+        first, second = cast("dict[Any, Any]", wanted), cast("dict[Any, Any]", got)
+        values = np.asarray(list(first.values())), np.asarray([second.get(key) for key in first])
+        return distance(*values) if first.keys() == second.keys() else float("inf")
     if not isinstance(wanted, np.ndarray) or not isinstance(got, np.ndarray):
-        return 0.0 if wanted == got else float("inf")
+        alike = type(cast("object", wanted)) is type(cast("object", got))
+        return 0.0 if alike and wanted == got else float("inf")
+    return _arrays_apart(cast("Array", wanted), cast("Array", got))
+
+
+def _parts_apart(wanted: list[Any], got: list[Any]) -> float:
+    if len(wanted) != len(got):
+        return float("inf")
+    return max((distance(a, b) for a, b in zip(wanted, got, strict=True)), default=0.0)
+
+
+def _arrays_apart(wanted: Array, got: Array) -> float:
     if wanted.shape != got.shape or wanted.dtype != got.dtype:
         return float("inf")
     if wanted.dtype.kind in "OSUb":
         return 0.0 if np.array_equal(wanted, got) else float("inf")
+    if wanted.dtype.kind in "iu" and _steps(wanted, got) <= 1:
+        return 0.0
     wide = np.complex128 if wanted.dtype.kind == "c" else np.float64
     x, y = wanted.astype(wide).reshape(-1), got.astype(wide).reshape(-1)
     unequal = ~((x == y) | (np.isnan(x) & np.isnan(y)))
@@ -140,9 +173,15 @@ def distance(wanted: Any, got: Any) -> float:
     if not np.isfinite(x).all() or not np.isfinite(y).all():
         return float("inf")
     gap = float(np.linalg.norm(x - y))
-    if wanted.dtype.kind in "iu":
-        return 0.0 if float(np.abs(x - y).max(initial=0.0)) <= 1 else gap / norm if norm else gap
+    if wanted.dtype.kind in "iu" and not gap:
+        return 1.0  # they differ, but in digits that float64 does not hold
     return gap / norm if norm else gap
+
+
+def _steps(wanted: Array, got: Array) -> int:
+    """The largest difference of two arrays of integers, exactly: modulo 2**64 the difference of any two is right."""
+    above, below = np.maximum(wanted, got).astype(np.uint64), np.minimum(wanted, got).astype(np.uint64)
+    return int((above - below).max(initial=0))
 
 
 def random_outputs(graph: Graph) -> set[str]:

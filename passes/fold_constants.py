@@ -11,9 +11,20 @@ from heapq import heappop, heappush
 
 import numpy as np
 
-from irc.ir import DType, EvaluationError, Graph, Op, Tensor, TensorType, Value, constant_op, schema, via
-from irc.ir.clone import clone_op
-from irc.ir.reference import evaluate_constants
+from irc.ir import (
+    DType,
+    EvaluationError,
+    Graph,
+    Op,
+    Tensor,
+    TensorType,
+    Value,
+    clone_op,
+    constant_op,
+    evaluate_constants,
+    schema,
+    via,
+)
 
 from .base import Context, Contract, Pass, refresh_from
 

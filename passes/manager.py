@@ -11,9 +11,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from irc.ir import Graph, IrcError, Tensor, Type, verify
-from irc.ir.clone import clone_graph
-from irc.ir.garbage import collector_paused
+from irc.ir import Graph, IrcError, Tensor, Type, clone_graph, collector_paused, verify
 
 from .base import Context, Contract, LimitReached, Pass
 
@@ -110,7 +108,8 @@ class PassManager:
         self.misses.extend(context.misses)
         if failure is not None:  # the broken graph is not worth a look: its op list may have no end
             return PassRecord(one.name, str(one), seconds, {}, before, before, failure), False
-        return PassRecord(one.name, str(one), seconds, dict(context.counts), before, op_count(graph)), stop
+        after = op_count(graph) if context.total else before
+        return PassRecord(one.name, str(one), seconds, dict(context.counts), before, after), stop
 
     def _replay(self, pristine: Graph, done: list[tuple[Pass, int | None]]) -> Graph:
         graph = clone_graph(pristine)

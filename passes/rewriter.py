@@ -148,9 +148,9 @@ class Rewriter:
                 new.name = old.name
             changed = self._narrow(new, old)
             for user in old.users:
-                self._queue(user)
                 if changed:
                     self._stale.add(user)
+                self._queue(user)
             old.replace_by(new)
         erased, makers = erase_dead(op)
         location = via(one.name, *_locations(erased, op))
@@ -181,7 +181,10 @@ class Rewriter:
                     self._queue(user)
 
     def _queue(self, op: Op) -> None:
-        if op not in self._queued and op.graph is not None:
+        """Have `op` looked at, if there is a rule for it or news of its operands."""
+        if op.graph is None or op in self._queued:
+            return
+        if self._anywhere or op.qualified_name in self._by_root or op in self._stale:
             self._queued.add(op)
             self._pending.append(op)
 

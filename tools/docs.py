@@ -23,7 +23,7 @@ INTRODUCTION = """\
 # The command line
 
 `irc VERB MODEL [FLAGS]`. `irc VERB --help` prints what stands here. Flags may stand before and after the model. An
-unknown flag, pass or input name is an error, and the message names the nearest one that exists.
+unknown flag, pass, dim or input name is an error, and the message names the nearest one that exists.
 
 Results go to stdout, remarks and errors to stderr. With `--json` the result is one JSON value.
 """

@@ -1,6 +1,6 @@
 """How programs come in: ONNX files, bytes and messages become graphs; a file is mapped, never read whole."""
 
 from .limits import Limits
-from .onnx_file import Source, capture, load_onnx
+from .onnx_file import Source, capture, file_digest, load_onnx
 
-__all__ = ["Limits", "Source", "capture", "load_onnx"]
+__all__ = ["Limits", "Source", "capture", "file_digest", "load_onnx"]

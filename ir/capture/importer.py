@@ -5,23 +5,25 @@ Law: what is captured means what the file means; nothing is dropped but dead ini
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import onnx
 from onnx import AttributeProto
 
 from .. import infer, proto, schema
-from ..diagnostics import ModelError, UnsupportedError
+from ..diagnostics import ModelError
 from ..graph import Attribute, EmptyList, Graph, Op, Value, constant_op
 from ..location import Location, at
 from ..tensors import Tensor
 from ..types import UNKNOWN, TensorType, Type
 from ..verify import check_form, check_op
+from .attributes import constant_tensor, guess_kind, text_of
 from .names import node_location, utf8
 from .onnx_file import Source
 from .order import in_order
 from .raise_opset import Node, raise_node
+from .versions import check_function, check_versions, domain_of, opsets_of
 
 AttributeMap = dict[str, AttributeProto]
 
@@ -84,19 +86,19 @@ class _Importer:
     def __init__(self, source: Source) -> None:
         self.source = source
         self.model = source.message
-        self.functions = {(_domain(f.domain), f.name, f.overload): f for f in self.model.functions}
+        self.functions = {(domain_of(f.domain), f.name, f.overload): f for f in self.model.functions}
         self.nodes_left = _node_budget(source)
         self.tensors: dict[tuple[object, ...], list[Tensor]] = {}
 
     def run(self) -> Graph:
         model, graph = self.model, Graph(utf8(self.model.graph.name) or "main")
-        opsets = _opsets(model.opset_import)
-        _check_versions(model, opsets)
+        opsets = opsets_of(model.opset_import)
+        check_versions(model, opsets)
         for function in model.functions:
-            _check_function(function, opsets)
+            check_function(function, opsets)
         graph.opsets = {domain: version for domain, version in opsets.items() if domain}
         for function in model.functions:
-            for domain, version in _opsets(function.opset_import).items():
+            for domain, version in opsets_of(function.opset_import).items():
                 if domain:
                     graph.opsets.setdefault(domain, version)
         graph.metadata = {utf8(entry.key): utf8(entry.value) for entry in model.metadata_props}
@@ -186,7 +188,7 @@ class _Importer:
                 f"the model has more than {self.source.limits.nodes} nodes",
                 hint="functions that call functions count too",
             )
-        domain = _domain(node.domain)
+        domain = domain_of(node.domain)
         function = self.functions.get((domain, node.op_type, node.overload))
         if function is not None:
             self._call(node, function, scope)
@@ -198,7 +200,7 @@ class _Importer:
             raise ModelError("a node does not say which op it is", location=str(location))
         if node.op_type == "Constant" and not domain and "sparse_value" not in attributes:
             check_form(_CONSTANT, "Constant", operands, attributes, len(node.output), location)
-            results = [scope.graph.append(constant_op(self.share(_constant_tensor(attributes, location)), location)).result]
+            results = [scope.graph.append(constant_op(self.share(constant_tensor(attributes, location)), location)).result]
         else:
             results = self._emit(node, domain, operands, attributes, scope, location)
         for name, value in zip(node.output, results, strict=False):
@@ -276,13 +278,13 @@ class _Importer:
         return attributes
 
     def _attribute(self, message: AttributeProto, scope: Scope, location: Location) -> Attribute:
-        kind = message.type or _guess_kind(message)
+        kind = message.type or guess_kind(message)
         if kind == AttributeProto.FLOAT:
             return message.f
         if kind == AttributeProto.INT:
             return message.i
         if kind == AttributeProto.STRING:
-            return _text(message.s)
+            return text_of(message.s)
         if kind == AttributeProto.TENSOR:
             return self.share(self.source.tensor(message.t))
         if kind == AttributeProto.GRAPH:
@@ -297,7 +299,7 @@ class _Importer:
         elif kind == AttributeProto.INTS:
             items = tuple(message.ints)
         elif kind == AttributeProto.STRINGS:
-            items = tuple(_text(s) for s in message.strings)
+            items = tuple(text_of(s) for s in message.strings)
         elif kind == AttributeProto.TENSORS:
             items = tuple(self.source.tensor(t) for t in message.tensors)
         elif kind == AttributeProto.SPARSE_TENSORS:
@@ -338,7 +340,7 @@ class _Importer:
             target = scope.parameters.get(attribute.ref_attr_name) if attribute.ref_attr_name else attribute
             if target is not None:
                 parameters[attribute.name] = target
-        opsets = {**scope.opsets, **_opsets(function.opset_import)}
+        opsets = {**scope.opsets, **opsets_of(function.opset_import)}
         inner = Scope(scope.graph, opsets, None, parameters=parameters, prefix=f"{location.name}/", depth=scope.depth + 1)
         absent: set[str] = set()
         for index, formal in enumerate(function.input):
@@ -367,13 +369,6 @@ def _node_budget(source: Source) -> int:
     return min(source.limits.nodes, source.limits.nodes_inlined + 10 * size)
 
 
-def _check_function(function: onnx.FunctionProto, model_opsets: dict[str, int]) -> None:
-    where = f"function '{function.name}'"
-    if len(set(function.input)) != len(function.input):
-        raise ModelError("it has two inputs of one name", location=where)
-    _check_opsets({**model_opsets, **_opsets(function.opset_import)}, function.node, where)
-
-
 def _check_declared(declared: Type, actual: Type, where: str) -> None:
     """Refuse a declared dtype that is wrong, as engines do; a wrong shape is only a lie, which many models tell."""
     if isinstance(declared, TensorType) and isinstance(actual, TensorType) and declared.dtype is not actual.dtype:
@@ -400,98 +395,3 @@ def _builder(scope: Scope, location: Location) -> Callable[[str, list[Value | No
 
 def _constants(scope: Scope, location: Location) -> Callable[[Tensor], Value]:
     return lambda tensor: scope.graph.append(constant_op(tensor, location)).result
-
-
-def _constant_tensor(attributes: dict[str, Attribute], location: Location) -> Tensor:
-    import numpy as np
-
-    if len(attributes) != 1:
-        raise ModelError(f"a Constant has {len(attributes)} values instead of one", location=str(location))
-    ((name, value),) = attributes.items()
-    if isinstance(value, EmptyList):
-        value = ()
-    if name == "value" and isinstance(value, Tensor):
-        return value
-    if name in ("value_int", "value_ints"):
-        return Tensor.from_array(np.array(value, dtype=np.int64))
-    if name in ("value_float", "value_floats"):
-        return Tensor.from_array(np.array(value, dtype=np.float32))
-    if name in ("value_string", "value_strings"):
-        texts = value if isinstance(value, tuple) else (value,)
-        array = np.empty(len(texts), dtype=object)
-        array[:] = texts
-        return Tensor.from_array(array if isinstance(value, tuple) else array.reshape(()))
-    raise ModelError(f"a Constant has no attribute '{name}'", location=str(location))
-
-
-def _guess_kind(message: AttributeProto) -> int:
-    # Files of IR version 1 leave the type out; the filled field tells it.
-    filled = {descriptor.name for descriptor, _ in message.ListFields()}
-    for field_name, kind in (
-        ("f", 1),
-        ("i", 2),
-        ("s", 3),
-        ("t", 4),
-        ("g", 5),
-        ("floats", 6),
-        ("ints", 7),
-        ("strings", 8),
-    ):
-        if field_name in filled:
-            return kind
-    return AttributeProto.UNDEFINED
-
-
-def _text(raw: bytes) -> str | bytes:
-    try:
-        return raw.decode()
-    except UnicodeDecodeError:
-        return raw
-
-
-def _domain(domain: str) -> str:
-    return "" if domain == "ai.onnx" else utf8(domain)
-
-
-def _opsets(imports: Sequence[onnx.OperatorSetIdProto]) -> dict[str, int]:
-    versions: dict[str, int] = {}
-    for entry in imports:
-        domain = _domain(entry.domain)
-        versions[domain] = max(entry.version, versions.get(domain, 0))
-    return versions
-
-
-def _changed_since(node: onnx.NodeProto, version: int) -> bool:
-    """Whether an op of an opset before the oldest we raise from had another form there."""
-    if _domain(node.domain):
-        return False
-    then, oldest = schema.find("", node.op_type, version), schema.find("", node.op_type, schema.OLDEST_OPSET)
-    return then is None or oldest is None or then.since_version != oldest.since_version
-
-
-def _check_versions(model: onnx.ModelProto, opsets: dict[str, int]) -> None:
-    if model.ir_version > onnx.IR_VERSION:
-        raise UnsupportedError(
-            f"the model has IR version {model.ir_version}; up to {onnx.IR_VERSION} is known",
-            hint="export it for an older one",
-        )
-    _check_opsets(opsets, model.graph.node, "the model")
-    opsets.setdefault("", schema.CANONICAL_OPSET)
-
-
-def _check_opsets(opsets: dict[str, int], nodes: Sequence[onnx.NodeProto], who: str) -> None:
-    for domain, newest in schema.NEWEST_KNOWN.items():
-        version, shown = opsets.get(domain), domain or "ai.onnx"
-        if version is None:
-            if any(_domain(node.domain) == domain for node in nodes):
-                hint = f"add an opset_import for {domain or 'the default domain'}"
-                raise ModelError(f"{who} uses ops of {shown} but imports no opset of it", hint=hint)
-        elif version > newest:
-            reason = f"{who} needs opset {version} of {shown}; up to {newest} is known"
-            raise UnsupportedError(reason, hint="export it for an older opset")
-        elif version < 1 and domain:
-            raise ModelError(f"{who} imports opset {version} of {shown}, which does not exist")
-    version = opsets.get("", schema.OLDEST_OPSET)
-    if version < schema.OLDEST_OPSET and any(_changed_since(node, version) for node in nodes):
-        reason = f"{who} is written in opset {version}; from {schema.OLDEST_OPSET} on is taken"
-        raise UnsupportedError(reason, hint="export it again with a newer opset")

@@ -3,9 +3,8 @@
 # pyright: basic
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import TypeAlias
@@ -18,14 +17,14 @@ from .. import dims, infer, shapes
 from ..diagnostics import ModelError
 from ..dims import Dim
 from ..graph import Attribute, EmptyList, Graph, Op, Scalar, Value, constant_op
-from ..location import Location, at
+from ..location import at
 from ..proto import LIST_KIND_NAMES
 from ..tensors import SparseTensor, Tensor
 from ..types import BY_TEXT, UNKNOWN, DType, MapType, OptionalType, SequenceType, SparseType, TensorType, Type
 from ..verify import check_op, verify
+from .leaves import BadStringError, Node, location_of, op_identity, pairs, token_of, tree_of, unquote, value_name, word
 from .weights import tensor_from_raw
 
-Node: TypeAlias = "Tree[Token]"
 _INT64 = range(-(2**63), 2**63)
 Lookup: TypeAlias = Callable[[str], "memoryview | None"]
 
@@ -52,7 +51,7 @@ def parse_graph(text: str, *, weights: Mapping[str, Tensor] | Lookup | None = No
         graph = builder.graph(tree, None)
     except lark.exceptions.UnexpectedInput as error:
         raise builder.unexpected(error) from None
-    except _BadStringError as error:
+    except BadStringError as error:
         raise builder.error("this string is not written as JSON writes it", error.token) from None
     except RecursionError:
         raise ModelError("graphs or types are nested too deeply", location=name) from None
@@ -64,12 +63,6 @@ def parse_graph(text: str, *, weights: Mapping[str, Tensor] | Lookup | None = No
 def _parser() -> Lark:
     grammar = Path(__file__).with_name("ir.lark").read_text()
     return Lark(grammar, parser="lalr", maybe_placeholders=True, propagate_positions=True)
-
-
-class _BadStringError(Exception):
-    def __init__(self, token: Token) -> None:
-        self.token = token
-        super().__init__()
 
 
 class _Names:
@@ -114,27 +107,27 @@ class _Builder:
 
     def graph(self, tree: Node, outer: _Names | None) -> Graph:
         parts = list(tree.children)
-        graph = Graph(_word(_tree(parts[0])))
+        graph = Graph(word(tree_of(parts[0])))
         names = _Names(outer)
         trees = [part for part in parts[1:] if isinstance(part, Tree)]
         for part in trees:
             if part.data == "opsets":
-                graph.opsets = {_unquote(k): self._integer(v) for k, v in _pairs(part)}
+                graph.opsets = {unquote(k): self._integer(v) for k, v in pairs(part)}
                 self.opsets = graph.opsets
             elif part.data == "metadata":
-                graph.metadata = {_unquote(k): _unquote(v) for k, v in _pairs(part)}
+                graph.metadata = {unquote(k): unquote(v) for k, v in pairs(part)}
         outputs: list[tuple[str, Type]] = []
         for part in trees:
             if part.data == "input":
                 self._input(graph, part, names)
             elif part.data == "output":
-                outputs.append((_value_name(_token(part.children[0])), self.type(_tree(part.children[1]))))
+                outputs.append((value_name(token_of(part.children[0])), self.type(tree_of(part.children[1]))))
             elif part.data == "constant":
                 self._constant(graph, part, names)
             elif part.data == "operation":
                 self._operation(graph, part, names)
             elif part.data == "return":
-                operands = [_tree(o) for o in part.children if o is not None]
+                operands = [tree_of(o) for o in part.children if o is not None]
                 returned = [self._operand(operand, names) for operand in operands]
                 if len(returned) != len(outputs):
                     raise self.error(f"{len(returned)} values are returned for {len(outputs)} outputs", part)
@@ -146,36 +139,36 @@ class _Builder:
 
     def _input(self, graph: Graph, part: Node, names: _Names) -> None:
         token, signature, kind, data = part.children
-        name = _value_name(_token(token))
-        input_type = self.type(_tree(kind))
+        name = value_name(token_of(token))
+        input_type = self.type(tree_of(kind))
         default = None
         if data is not None:
-            default = self._tensor(input_type, _tree(data), part)
-        value = graph.add_input(name if signature is None else _unquote(_token(signature)), input_type, default)
+            default = self._tensor(input_type, tree_of(data), part)
+        value = graph.add_input(name if signature is None else unquote(token_of(signature)), input_type, default)
         value.name = name
-        self._define(names, _token(token), value)
+        self._define(names, token_of(token), value)
 
     def _define(self, names: _Names, token: Token, value: Value) -> None:
-        name = _value_name(token)
+        name = value_name(token)
         if name in names.values:
             raise self.error(f"{token} is defined twice", token)
         value.name = name
         names.values[name] = value
 
     def _operand(self, operand: Node, names: _Names) -> Value | None:
-        token = _token(operand.children[0])
+        token = token_of(operand.children[0])
         if token == "_":
             return None
-        value = names.find(_value_name(token))
+        value = names.find(value_name(token))
         if value is None:
             raise self.error(f"{token} is not defined", token)
         return value
 
     def _constant(self, graph: Graph, part: Node, names: _Names) -> None:
         results, location, kind, data = part.children
-        tensor = self._tensor(self.type(_tree(kind)), _tree(data), part)
-        op = graph.append(constant_op(tensor, _location(_tree(location))))
-        self._define(names, _token(_tree(results).children[0]), op.result)
+        tensor = self._tensor(self.type(tree_of(kind)), tree_of(data), part)
+        op = graph.append(constant_op(tensor, location_of(tree_of(location))))
+        self._define(names, token_of(tree_of(results).children[0]), op.result)
 
     def _operation(self, graph: Graph, part: Node, names: _Names) -> None:
         results = part.children[0]
@@ -183,16 +176,16 @@ class _Builder:
         operands = [self._operand(t, names) for t in trees if t.data == "operand"]
         attributes: dict[str, Attribute] = {}
         for entry in (t for t in trees if t.data == "attribute"):
-            key = _word(_tree(entry.children[0]))
+            key = word(tree_of(entry.children[0]))
             if key in attributes:
                 raise self.error(f"attribute '{key}' is given twice", entry)
-            attributes[key] = self._attribute(_tree(entry.children[1]), names)
+            attributes[key] = self._attribute(tree_of(entry.children[1]), names)
         types = [self.type(t) for t in trees if t.data in _TYPES]
-        locations = [_location(t) for t in trees if t.data == "location"]
-        tokens = [_token(t) for t in results.children] if isinstance(results, Tree) else []
+        locations = [location_of(t) for t in trees if t.data == "location"]
+        tokens = [token_of(t) for t in results.children] if isinstance(results, Tree) else []
         if types and len(types) != len(tokens):
             raise self.error(f"{len(tokens)} results but {len(types)} types", part)
-        domain, version, name = _op_identity(trees[0])
+        domain, version, name = op_identity(trees[0])
         location = locations[0] if locations else at(f"{self.name}:{part.meta.line}")
         op = Op(name, operands, attributes, types or (UNKNOWN,) * len(tokens), location, domain=domain, version=version)
         graph.append(op)
@@ -215,34 +208,34 @@ class _Builder:
         if kind == "list":
             return self._list(node, names)
         if kind == "empty_list":
-            listed = _token(node.children[0])
+            listed = token_of(node.children[0])
             if listed not in LIST_KIND_NAMES.values():
                 raise self.error(f"there are no lists of {listed}", listed)
             return EmptyList(str(listed))
         if kind == "dense":
-            return self._tensor(self.type(_tree(node.children[0])), _tree(node.children[1]), node)
+            return self._tensor(self.type(tree_of(node.children[0])), tree_of(node.children[1]), node)
         if kind == "sparse":
-            shape_node, *rest = (_tree(child) for child in node.children)
+            shape_node, *rest = (tree_of(child) for child in node.children)
             shape = tuple(self._integer(t) for t in shape_node.children if t != "_")
             values, indices = (self._tensor(self.type(rest[i]), rest[i + 1], node) for i in (0, 2))
             return SparseTensor(values, indices, shape)
         if kind == "type_value":
-            return self.type(_tree(node.children[0]))
-        token = _token(node.children[0])
+            return self.type(tree_of(node.children[0]))
+        token = token_of(node.children[0])
         if kind == "int_value":
             return self._integer(token)
         if kind == "float_value":
             return float(np.float32(token))
         if kind == "string_value":
-            return _unquote(token)
+            return unquote(token)
         return bytes.fromhex(token[2:])
 
     def _list(self, node: Node, names: _Names) -> Attribute:
         items: list[Scalar] = []
         for child in node.children:
-            item = self._attribute(_tree(child), names)
+            item = self._attribute(tree_of(child), names)
             if isinstance(item, (tuple, EmptyList)):
-                raise self.error("a list cannot hold a list", _tree(child))
+                raise self.error("a list cannot hold a list", tree_of(child))
             items.append(item)
         kinds = {str if isinstance(item, bytes) else type(item) for item in items}
         if len(kinds) > 1 and not all(issubclass(kind, Type) for kind in kinds):
@@ -250,7 +243,7 @@ class _Builder:
         return tuple(items)
 
     def _integer(self, token: object) -> int:
-        text = _token(token)
+        text = token_of(token)
         if len(text) > 20 or int(text) not in _INT64:
             raise self.error("this number does not fit 64 bits", text)
         return int(text)
@@ -261,19 +254,19 @@ class _Builder:
         dtype, shape = kind.dtype, kind.static_shape
         elements = math.prod(shape)
         if data.data == "digest":
-            return self._elided(dtype, shape, _token(data.children[0]))
+            return self._elided(dtype, shape, token_of(data.children[0]))
         if data.data == "hex_data":
             raw = bytes.fromhex(str(data.children[0])[2:])
             if len(raw) != dtype.byte_count(elements):
                 raise self.error(f"{len(raw)} bytes do not make {kind}", data)
             return Tensor(dtype, shape, memoryview(raw))
-        tokens = [_token(t) for t in data.children if t is not None]
+        tokens = [token_of(t) for t in data.children if t is not None]
         if len(tokens) != elements:
             raise self.error(f"{len(tokens)} elements do not make {kind}", data)
         if dtype is DType.STR:
             if not all(t.startswith('"') for t in tokens):
                 raise self.error("an element is no str", data)
-            return Tensor(dtype, shape, tuple(_unquote(t).encode() for t in tokens))
+            return Tensor(dtype, shape, tuple(unquote(t).encode() for t in tokens))
         try:
             if dtype.is_integer:
                 return Tensor.from_array(np.array([int(t) for t in tokens], dtype.numpy).reshape(shape), dtype)
@@ -300,23 +293,23 @@ class _Builder:
         if kind == "unknown":
             return UNKNOWN
         if kind == "sequence":
-            return SequenceType(self.type(_tree(children[0])))
+            return SequenceType(self.type(tree_of(children[0])))
         if kind == "optional":
-            return OptionalType(self.type(_tree(children[0])))
+            return OptionalType(self.type(tree_of(children[0])))
         if kind == "sparse_type":
-            inner = self.type(_tree(children[0]))
+            inner = self.type(tree_of(children[0]))
             if not isinstance(inner, TensorType):
                 raise self.error("only tensors are sparse", node)
             return SparseType(inner.dtype, inner.shape)
-        token = _token(children[0])
+        token = token_of(children[0])
         dtype = BY_TEXT.get(str(token))
         if dtype is None:
             raise self.error(f"there is no dtype {token}", token)
         if kind == "map":
-            return MapType(dtype, self.type(_tree(children[1])))
+            return MapType(dtype, self.type(tree_of(children[1])))
         if kind == "unranked":
             return TensorType(dtype, None)
-        return TensorType(dtype, tuple(self._dim(_tree(d)) for d in children[1:] if d is not None))
+        return TensorType(dtype, tuple(self._dim(tree_of(d)) for d in children[1:] if d is not None))
 
     def _dim(self, node: Node) -> Dim:
         if node.data == "unknown_dim":
@@ -326,21 +319,21 @@ class _Builder:
         if node.data == "symbol":
             return dims.named(str(node.children[0]))
         if node.data == "quoted_symbol":
-            return dims.named(_unquote(_token(node.children[0])))
+            return dims.named(unquote(token_of(node.children[0])))
         if node.data == "term":
-            return dims.product(self._dim(_tree(f)) for f in node.children)
+            return dims.product(self._dim(tree_of(f)) for f in node.children)
         if node.data == "call":
             function = dims.FUNCTIONS.get(str(node.children[0]))
             if function is None:
                 raise self.error(f"there is no dim function {node.children[0]}", node)
             if len(node.children) != 3:
                 raise self.error(f"{node.children[0]} takes two dims", node)
-            first, second = (self._dim(_tree(a)) for a in node.children[1:])
+            first, second = (self._dim(tree_of(a)) for a in node.children[1:])
             return function(first, second)
         total: Dim = 0
         sign = -1 if node.data == "negative_sum" else 1
         for child in node.children:
-            part = _tree(child)
+            part = tree_of(child)
             if part.data == "sign":
                 sign = -1 if part.children[0] == "-" else 1
                 continue
@@ -349,63 +342,3 @@ class _Builder:
 
 
 _TYPES = frozenset({"tensor", "unranked", "sequence", "optional", "sparse_type", "map", "unknown"})
-
-
-def _tree(child: object) -> Node:
-    assert isinstance(child, Tree)
-    return child
-
-
-def _token(child: object) -> Token:
-    assert isinstance(child, Token)
-    return child
-
-
-def _unquote(token: Token) -> str:
-    return _unquoted(token, token)
-
-
-def _unquoted(text: str, token: Token) -> str:
-    try:
-        return json.loads(text)
-    except ValueError:
-        raise _BadStringError(token) from None
-
-
-def _word(node: Node) -> str:
-    token = _token(node.children[0])
-    return _unquote(token) if token.startswith('"') else str(token)
-
-
-def _value_name(token: Token) -> str:
-    text = token[1:]
-    return _unquoted(text, token) if text.startswith('"') else text
-
-
-def _pairs(node: Node) -> Iterable[tuple[Token, Token]]:
-    tokens = [_token(t) for t in node.children]
-    return zip(tokens[::2], tokens[1::2], strict=True)
-
-
-def _op_identity(node: Node) -> tuple[str, int | None, str]:
-    text = _token(node.children[0])
-    full = _unquote(text) if node.data == "quoted_op" else str(text)
-    domain, separator, name = full.rpartition("::")
-    if not separator:
-        return "", None, full
-    base, pinned, version = domain.partition("@")
-    return ("" if base == "ai.onnx" else base), int(version) if pinned else None, name
-
-
-def _location(node: Node) -> Location:
-    origins_node, *rewrites = node.children
-    children = _tree(origins_node).children
-    origins = [_word(c) if isinstance(c, Tree) else _unquote(_token(c)) for c in children]
-    via = [_unquote(_token(r)) for r in rewrites if r is not None]
-    if len(origins) == 1 and not via:
-        return at(origins[0])
-    length = max(len(origins), len(via))
-    origins += [""] * (length - len(origins))
-    via += [""] * (length - len(via))
-    first, *others = (Location(origin=o, rewrite=r) for o, r in zip(origins, via, strict=True))
-    return Location(origin=first.origin, rewrite=first.rewrite, parents=tuple(others))

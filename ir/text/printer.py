@@ -89,7 +89,8 @@ class _Printer:
     def _op(self, op: Op, indent: str) -> Iterator[str]:
         results = ", ".join(map(self.value, op.results))
         if op.is_constant:
-            yield f"{indent}{results} = const{self._location(op.location, ' ') or ' @_'} : {op.value.type} = {self._data(op.value)}"
+            location = self._location(op.location, " ") or " @_"
+            yield f"{indent}{results} = const{location} : {op.value.type} = {self._data(op.value)}"
             return
         operands = ", ".join(map(self.value, op.operands))
         types = ", ".join(str(r.type) for r in op.results)
@@ -127,7 +128,7 @@ class _Printer:
             return f"{value.kind}[]"
         if isinstance(value, tuple):
             return f"[{', '.join(self._attribute(item) for item in value)}]"
-        if isinstance(value, bool) or isinstance(value, int):
+        if isinstance(value, (bool, int)):
             return str(int(value))
         if isinstance(value, float):
             return _float(value, np.dtype(np.float32))

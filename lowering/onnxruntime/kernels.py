@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from importlib import import_module
+from typing import Any
 
 from irc.ir import Op, schema
 
@@ -27,8 +29,7 @@ class Kernel:
 @lru_cache(maxsize=1)
 def kernels() -> dict[tuple[str, str], tuple[Kernel, ...]]:
     """The CPU kernels by domain and op name."""
-    from onnxruntime.capi import onnxruntime_pybind11_state as library
-
+    library: Any = import_module("onnxruntime.capi.onnxruntime_pybind11_state")
     found: dict[tuple[str, str], list[Kernel]] = {}
     for entry in library.get_all_opkernel_def():
         if entry.provider != "CPUExecutionProvider":
@@ -40,13 +41,13 @@ def kernels() -> dict[tuple[str, str], tuple[Kernel, ...]]:
 
 
 def why_not(op: Op, opset: int) -> str:
-    """Why no CPU kernel runs `op` in a model of that opset, as a clause; empty when one does, or when it is a function ONNX defines."""
+    """Why no CPU kernel runs `op` in a model of that opset, as a clause; empty when one does or ONNX defines it by others."""
     if op.is_a("Constant") or op.bodies:
         return ""
     candidates = kernels().get((op.domain, op.name), ())
     if op.domain:
         return "" if candidates else f"no kernel for {op.qualified_name} is registered"
-    own = schema.find("", op.name, op.version or opset)
+    own: Any = schema.find("", op.name, op.version or opset)  # onnx's stubs do not know all of it
     if own is None:
         return f"ONNX has no op {op.name} at opset {op.version or opset}"
     if own.has_function or own.has_context_dependent_function:

@@ -333,7 +333,7 @@ def test_duplicate_and_missing_node_names() -> None:
 def test_locations_of_torch() -> None:
     made = node("Neg", ["x"], ["y"], "node_neg")
     made.metadata_props.add(
-        key="pkg.torch.onnx.stack_trace", value='File "/home/me/model.py", line 41, in forward\n    return -x'
+        key="pkg.torch.onnx.stack_trace", value='File "models/mine/model.py", line 41, in forward\n    return -x'
     )
     made.metadata_props.add(key="pkg.torch.onnx.name_scopes", value="['', 'stem.conv1', 'neg']")
     assert [str(op.location) for op in capture(model([made], X, Y))] == ["model.py:41 (stem.conv1)"]

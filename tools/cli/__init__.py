@@ -13,8 +13,9 @@ from .app import run
 
 def main() -> int:
     """Run the command line; the exit code."""
-    if isinstance(sys.stdout, TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")  # a terminal without dashes is no reason to fail
+    stdout: object = sys.stdout
+    if isinstance(stdout, TextIOWrapper):
+        stdout.reconfigure(errors="replace")  # a terminal without dashes is no reason to fail
     return run(sys.argv[1:])
 
 

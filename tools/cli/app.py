@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import traceback
@@ -12,18 +13,20 @@ import typer
 from . import bench, compare, compiling, inspecting, listings, opt, running
 from .output import Failure, complain
 
-VERBS: dict[str, Callable[..., None]] = {
-    "compile": compiling.compile_command,
-    "run": running.run_command,
-    "bench": bench.bench_command,
-    "compare": compare.compare_command,
-    "inspect": inspecting.inspect_command,
-    "opt": opt.opt_command,
-    "passes": listings.passes_command,
-    "targets": listings.targets_command,
-    "doctor": listings.doctor_command,
+VERBS: dict[str, tuple[Callable[..., None], str]] = {
+    "compile": (compiling.compile_command, "Compile a model into an artifact."),
+    "run": (running.run_command, "Run an artifact once."),
+    "bench": (bench.bench_command, "Measure a program, also against others."),
+    "compare": (compare.compare_command, "Compare the answers of two models."),
+    "inspect": (inspecting.inspect_command, "Show a model or an artifact."),
+    "opt": (opt.opt_command, "Run passes on a model and write the better model."),
+    "passes": (listings.passes_command, "List the passes and levels."),
+    "targets": (listings.targets_command, "List the targets and their engines."),
+    "doctor": (listings.doctor_command, "Check this installation."),
 }
 EVERYWHERE = "With every verb: --debug prints the traceback of an error; --untrusted works in a child process with limits."
+
+INTERRUPTED = 130
 
 app = typer.Typer(
     name="irc",
@@ -33,8 +36,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for _name, _verb in VERBS.items():
-    app.command(_name, epilog=EVERYWHERE)(_verb)
+for _name, (_verb, _summary) in VERBS.items():
+    app.command(_name, short_help=_summary, epilog=EVERYWHERE)(_verb)
 
 
 @app.callback(invoke_without_command=True)
@@ -60,9 +63,9 @@ def run(arguments: Sequence[str]) -> int:
             return run_in_child([*arguments, *(["--debug"] if debug else [])])
         answer: object = app(args=arguments, prog_name="irc", standalone_mode=False)
         sys.stdout.flush()
+        if answer == INTERRUPTED:
+            complain("stopped", None)
         return answer if isinstance(answer, int) else 0
-    except typer.Exit as finished:
-        return finished.exit_code
     except typer.TyperException as error:
         from .mistakes import explain
 
@@ -70,13 +73,22 @@ def run(arguments: Sequence[str]) -> int:
         return 2
     except (KeyboardInterrupt, typer.Abort):
         complain("stopped", None)
-        return 130
+        return INTERRUPTED
     except BrokenPipeError:
-        # Whoever read our output has enough of it; what is still buffered must not fail once more at the exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return 0
+        return _reader_left()
+    except SystemExit as end:
+        if isinstance(end.__context__, BrokenPipeError):  # typer's form of it
+            return _reader_left()
+        complain(f"code that was loaded ended irc with exit code {end.code}", "a file for --load only defines passes and rules")
+        return 2
     except Exception as error:  # the last door: everything that is left is reported here, each kind in its way
         return _report(error, debug, arguments)
+
+
+def _reader_left() -> int:
+    """Whoever read our output has enough of it; what is still buffered must not fail once more at the exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    return 0
 
 
 def _report(error: Exception, debug: bool, arguments: Sequence[str]) -> int:
@@ -89,13 +101,14 @@ def _report(error: Exception, debug: bool, arguments: Sequence[str]) -> int:
         hint = getattr(error, "hint", None) or (_SYSTEM_HINT if refused else None)
         complain(f"{where}: {message}" if where else message, hint)
         return 2 if refused else code
-    if isinstance(error, OSError):
+    if isinstance(error, OSError) and error.errno != errno.ENOMEM:
         complain(f"{error.filename or 'a file'}: {(error.strerror or str(error)).lower()}", _SYSTEM_HINT)
         return 2
-    if isinstance(error, MemoryError) and "IRC_CHILD" in os.environ:
+    memory = isinstance(error, (MemoryError, OSError))
+    if memory and "IRC_CHILD" in os.environ:
         complain("the model needs more memory than an untrusted one may have", "leave out --untrusted if you trust it")
         return 3
-    if isinstance(error, MemoryError):
+    if memory:
         complain("there is not enough memory for this", "use a machine with more, or a smaller model")
         return 5
     from .crash import leave_reproducer

@@ -148,10 +148,8 @@ def _print(
     ]
     columns = ("", "compile", "load ms", "first ms", "p50 ms", "p90 ms", "p99 ms", "runs/s", "peak MiB", "error")
     print_table(None, columns, rows)
-    threads = {each.threads for each in measured}
-    print(
-        f"threads: {', '.join('engine default' if t is None else str(t) for t in threads)}; one process each, in turns; medians over rounds"
-    )
+    threads = ", ".join(sorted({"engine default" if each.threads is None else str(each.threads) for each in measured}))
+    print(f"threads: {threads}; one process each, in turns; medians over rounds")
     for each in comparisons:
         print(each)
     if any(each.error is not None and not each.error < 1e-2 for each in measured):

@@ -32,7 +32,7 @@ def compare_command(
     tolerance: ToleranceFlag = 1e-4,
     as_json: flags.JsonFlag = False,
 ) -> None:
-    """Compare the answers of two models; an .onnx file is run as it is, by the reference (ONNX Runtime without optimizations)."""
+    """Compare the answers of two models; an .onnx file is run as it is, by the reference (ONNX Runtime, unoptimized)."""
     from irc.ir import parse_dims
 
     from .differences import difference

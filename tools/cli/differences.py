@@ -43,7 +43,8 @@ def difference(name: str, before: Any, after: Any) -> Difference:
     if isinstance(before, list) and isinstance(after, list):
         return _parts(name, cast("list[Any]", before), cast("list[Any]", after))
     if not isinstance(before, np.ndarray) or not isinstance(after, np.ndarray):
-        return _equal(name, bool(before == after) if type(before) is type(after) else False)
+        alike = type(cast("object", before)) is type(cast("object", after))
+        return _equal(name, alike and bool(before == after))
     x, y = cast("Array", before), cast("Array", after)
     if x.shape != y.shape or x.dtype != y.dtype:
         return _apart(name, f"{y.dtype}{list(y.shape)} instead of {x.dtype}{list(x.shape)}")
@@ -82,13 +83,18 @@ def _numbers(name: str, before: Array, after: Array) -> Difference:
     relative = float(np.linalg.norm(gap)) / norm if norm else float(np.linalg.norm(gap))
     scale = norm * float(np.linalg.norm(y))
     cosine = float(np.real(np.vdot(x, y))) / scale if scale else float(not norm and not y.any())
-    largest = float(np.abs(gap).max(initial=0.0))
-    return Difference(
-        name, relative, largest, min(cosine, 1.0), _same_argmax(before, after), steps=before.dtype.kind in "iu"
-    )
+    steps = before.dtype.kind in "iu"
+    largest = _steps(before, after) if steps else float(np.abs(gap).max(initial=0.0))
+    return Difference(name, relative, largest, min(cosine, 1.0), _same_argmax(before, after), steps=steps)
+
+
+def _steps(before: Array, after: Array) -> float:
+    """The largest difference of two arrays of integers; float64 does not hold them all, but modulo 2**64 it is exact."""
+    above, below = np.maximum(before, after).astype(np.uint64), np.minimum(before, after).astype(np.uint64)
+    return float((above - below).max(initial=0))
 
 
 def _same_argmax(before: Array, after: Array) -> float:
     if before.ndim == 0 or before.size == 0 or before.dtype.kind == "c":
         return 1.0
-    return float(np.mean(before.astype(np.float64).argmax(-1) == after.astype(np.float64).argmax(-1)))
+    return float(np.mean(np.asarray(before.astype(np.float64).argmax(-1) == after.astype(np.float64).argmax(-1))))

@@ -22,7 +22,7 @@ _DAMAGE = (ValueError, OSError, EOFError, KeyError, NotImplementedError, struct.
 
 
 def read_feeds(pairs: list[str], archive: Path | None, inputs: Sequence[SignatureEntry]) -> dict[str, Array]:
-    """The arrays that `NAME=FILE.npy` pairs and an .npz archive hold. Raises UsageError for a file or name that does not fit."""
+    """The arrays that `NAME=FILE.npy` pairs and an .npz archive hold. Raises UsageError for what is no such file or name."""
     feeds: dict[str, Array] = {}
     if archive is not None:
         if _magic(archive).startswith(_NPY):

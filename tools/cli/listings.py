@@ -94,7 +94,6 @@ _PACKAGES = (
     ("numpy", "arrays", True),
     ("onnx", "schemas and shape inference", True),
     ("onnxruntime", "the reference and the CPU engine", True),
-    ("networkx", "graph theory", True),
     ("lark", "the text form", True),
     ("safetensors", "weights", True),
     ("rich", "tables", True),

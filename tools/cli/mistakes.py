@@ -17,7 +17,7 @@ def explain(error: typer.TyperException, verbs: Sequence[str]) -> tuple[str, str
     said = error.message.strip().rstrip(".")
     param = getattr(error, "param", None)
     if said.startswith("No such command"):
-        name = said.removeprefix("No such command").strip().strip("'")
+        name = said.removeprefix("No such command '").partition("'")[0]
         return f"there is no verb '{name}'", closest(name, list(verbs)) or f"there are {', '.join(verbs)}"
     if said.startswith("No such option"):
         near = cast("Sequence[str]", getattr(error, "possibilities", None) or ())

@@ -10,7 +10,7 @@ import typer
 
 from . import flags
 from .compiling import compile_options, instruments, print_statistics, records_json
-from .output import check_file, note, print_json, write_whole
+from .output import check_file, naming, note, print_json, write_whole
 
 OutputFlag = Annotated[
     Path | None,
@@ -60,7 +60,8 @@ def opt_command(
     if output is None and not as_json:
         print(print_graph(graph), end="")
     elif output is not None and output.suffix == ".onnx":
-        save_onnx(graph, output)
+        with naming(output):
+            save_onnx(graph, output)
     elif output is not None:
         write_whole(output, print_graph(graph).encode())
     if as_json:

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO, TypeAlias
 
-Json: TypeAlias = "str | int | float | bool | None | list[Json] | dict[str, Json]"
+Json: TypeAlias = "str | int | float | bool | list[Json] | dict[str, Json] | None"
 
 
 class Failure(Exception):  # noqa: N818  # a check that failed, not an error of the program
@@ -133,6 +133,15 @@ def write_whole(path: Path, content: bytes) -> None:
 
 
 @contextmanager
+def naming(path: Path) -> Generator[None]:
+    """Let an OSError of the block speak of `path`, not of a temporary file."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror or str(error), str(path)) from error
+
+
+@contextmanager
 def replacing(path: Path) -> Generator[Path]:
     """A file to write that takes the place of `path` when the block ends well, and is gone when it does not.
 
@@ -140,10 +149,9 @@ def replacing(path: Path) -> Generator[Path]:
     """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
-        temporary.touch(exist_ok=False)
-        yield temporary
-        os.replace(temporary, path)
-    except OSError as error:
-        raise OSError(error.errno, error.strerror or str(error), str(path)) from error
+        with naming(path):
+            temporary.touch(exist_ok=False)
+            yield temporary
+            os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -82,7 +82,7 @@ def _describe(value: object) -> dict[str, Json]:
 
     if not isinstance(value, np.ndarray):
         count = f"{len(cast('list[object]', value))} entries" if isinstance(value, (list, dict)) else "–"
-        return {"dtype": type(value).__name__, "shape": count, "min": "–", "mean": "–", "max": "–"}
+        return {"dtype": type(cast("object", value)).__name__, "shape": count, "min": "–", "mean": "–", "max": "–"}
     array = cast("np.ndarray[Any, Any]", value)
     facts: dict[str, Json] = {"dtype": str(array.dtype), "shape": "x".join(map(str, array.shape)) or "scalar"}
     if not array.size or array.dtype.kind in "OSUc":
