@@ -7,7 +7,6 @@ version stay within what engines take.
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,10 +17,11 @@ from onnx import GraphProto, ModelProto, TensorProto
 from . import proto, schema
 from .capture.names import LOCATION_KEY
 from .capture.wire import field_prefix
+from .files import replacing
 from .garbage import collector_paused
 from .graph import Graph, Op, Value
 from .tensors import Tensor
-from .types import DType, SparseType, TensorType, UnknownType
+from .types import DType, UnknownType
 
 LARGEST_SINGLE_FILE = 2**31 - 2**20
 SMALLEST_WEIGHT = 1024
@@ -235,7 +235,7 @@ def save_onnx(graph: Graph, path: str | os.PathLike[str]) -> None:
         if emitted.weight_bytes > LARGEST_SINGLE_FILE:
             _save_with_data_file(emitted, target)
             return
-        with _replacing(target) as file:
+        with replacing(target, expected=emitted.weight_bytes) as file:
             for chunk in serialized(emitted):
                 file.write(chunk)
 
@@ -265,7 +265,7 @@ def _save_with_data_file(emitted: Emitted, target: Path) -> None:
     places: dict[str, tuple[str, int, int]] = {}
     data_name = target.name + ".data"
     offset = 0
-    with _replacing(target.with_name(data_name)) as file:
+    with replacing(target.with_name(data_name), expected=emitted.weight_bytes) as file:
         for name, tensor in emitted.weights.items():
             padding = -offset % 4096
             file.write(b"\0" * padding)
@@ -274,31 +274,5 @@ def _save_with_data_file(emitted: Emitted, target: Path) -> None:
             file.write(tensor.data)
             places[name] = (data_name, offset, tensor.data.nbytes)
             offset += tensor.data.nbytes
-    with _replacing(target) as file:
+    with replacing(target) as file:
         file.write(emitted.refer(places.__getitem__).SerializeToString())
-
-
-class _replacing:  # noqa: N801  # reads as a statement: with _replacing(path) as file
-    """A file that takes the place of `path` when the block ends well, and leaves nothing when it does not."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __enter__(self):
-        descriptor, self.temporary = tempfile.mkstemp(prefix=f".{self.path.name}.", dir=self.path.absolute().parent)
-        os.fchmod(descriptor, 0o644)
-        self.file = os.fdopen(descriptor, "wb")
-        return self.file
-
-    def __exit__(self, kind: object, error: object, trace: object) -> None:
-        self.file.flush()
-        if kind is None:
-            os.fsync(self.file.fileno())
-        self.file.close()
-        if kind is None:
-            os.replace(self.temporary, self.path)
-        else:
-            os.unlink(self.temporary)
-
-
-__all__ = ["Emitted", "SparseType", "TensorType", "emit", "save_onnx", "serialized", "to_model"]

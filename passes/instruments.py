@@ -13,10 +13,15 @@ from .manager import Instrument, PassRecord
 
 
 class DumpIR(Instrument):
-    """Writes `00-captured.irc`, then `NN-pass.irc` after each pass that changed something, and `manifest.json` at each step."""
+    """Writes `00-captured.irtext`, `NN-pass.irtext` after each pass that changed something, and a `manifest.json` of them.
+
+    What an earlier dump left in the folder is removed first, and nothing else.
+    """
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
+        for stale in folder.glob("[0-9][0-9]-*.irtext"):
+            stale.unlink()
         self.folder = folder
         self.number = 0
         self.entries: list[dict[str, object]] = []
@@ -35,7 +40,7 @@ class DumpIR(Instrument):
             self._write(record.name, graph, details)
 
     def _write(self, name: str, graph: Graph, details: dict[str, object]) -> None:
-        file = f"{self.number:02d}-{name}.irc"
+        file = f"{self.number:02d}-{name}.irtext"
         (self.folder / file).write_text(print_graph(graph), encoding="utf-8")
         self._note(name, file, details)
 

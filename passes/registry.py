@@ -52,7 +52,9 @@ LEVELS["O3"] = LEVELS["O2"]
 ENTRY_POINT = "irc.passes"
 
 
-def _rule_pass(one: Rule) -> type[Pass]:
+def rule_pass(one: Rule) -> type[Pass]:
+    """A pass that runs one rule and is called after it."""
+
     @dataclass(frozen=True)
     class OneRule(Pass, name=one.name, contract=one.contract):
         def run(self, graph: Graph, context: Context) -> None:
@@ -119,7 +121,7 @@ def _passes_in(thing: object, where: str) -> list[type[Pass]]:
     found: list[type[Pass]] = []
     for candidate in candidates:
         if isinstance(candidate, Rule):
-            found.append(_rule_pass(candidate))
+            found.append(rule_pass(candidate))
         elif inspect.isclass(candidate) and issubclass(candidate, Pass) and candidate.name and candidate not in PASSES:
             found.append(candidate)
     if not found:

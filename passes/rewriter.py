@@ -19,9 +19,13 @@ from irc.ir import (
     SymbolicDim,
     Tensor,
     TensorType,
+    Type,
+    UnknownType,
     Value,
+    VerifyError,
     constant_op,
     infer,
+    schema,
     types,
     via,
 )
@@ -72,6 +76,11 @@ def rule(*roots: str, contract: Contract = Contract.EXACT) -> Callable[[RuleFunc
     return decorate
 
 
+# A rule that undoes another, or matches what it makes, would go on for ever.
+MOST_REWRITES = 1000
+MOST_REWRITES_PER_OP = 50
+
+
 @dataclass
 class Rewriter:
     """The driver of one run over one graph, and the builder its rules use."""
@@ -96,6 +105,7 @@ class Rewriter:
             for root in one.roots:
                 self._by_root.setdefault(root, []).append(one)
         self._shared = _shared_names(self.graph)
+        self._left = MOST_REWRITES + MOST_REWRITES_PER_OP * self.graph.size
 
     def run(self) -> None:
         """Apply rules until none applies anywhere."""
@@ -126,7 +136,11 @@ class Rewriter:
                 self.context.miss(one.name, op, answer.reason)
                 continue
             values = (answer,) if isinstance(answer, Value) else tuple(answer)
-            assert len(values) == len(op.results), f"{one.name} returns {len(values)} values for {len(op.results)} results"
+            self._check(one, op, values)
+            if any(_other_shape(old.type, new.type) for old, new in zip(op.results, values, strict=True)):
+                self._discard()
+                self.context.miss(one.name, op, "its replacement has another shape, so a declared shape is wrong")
+                continue
             try:
                 self.context.take(one.name)
             except BaseException:
@@ -134,6 +148,19 @@ class Rewriter:
                 raise
             self._commit(one, op, values)
             return
+
+    def _check(self, one: Rule, op: Op, values: tuple[Value, ...]) -> None:
+        """Refuse a replacement that cannot be right, and rewriting that does not end. Raises VerifyError."""
+        self._left -= 1
+        if self._left < 0:
+            raise VerifyError(f"rewriting does not end; the last rule is '{one.name}'", location=str(op.location))
+        if len(values) != len(op.results):
+            raise VerifyError(
+                f"rule '{one.name}' gives {len(values)} values for {len(op.results)} results", location=str(op.location)
+            )
+        for old, new in zip(op.results, values, strict=True):
+            if _contradict(old.type, new.type):
+                raise VerifyError(f"rule '{one.name}' gives {new.type} for {old.type}", location=str(op.location))
 
     def _discard(self) -> None:
         for op in reversed(self._created):
@@ -200,6 +227,8 @@ class Rewriter:
         """A new op in front of the one being rewritten; its first result."""
         assert self._root is not None
         assert self._root.graph is not None
+        if not domain and schema.find("", name, schema.CANONICAL_OPSET) is None:
+            raise VerifyError(f"ONNX has no op '{name}'", location=str(self._root.location), hint="name its domain")
         new = infer.make(name, tuple(operands), self._root.location, attributes=attributes, results=results, domain=domain)
         self._root.graph.insert(new, self._root)
         self._created.append(new)
@@ -239,6 +268,23 @@ class Rewriter:
 
 def _locations(erased: list[Op], root: Op) -> list[Location]:
     return [root.location, *(gone.location for gone in erased if gone is not root and not gone.is_constant)]
+
+
+def _contradict(old: Type, new: Type) -> bool:
+    """Whether no value can have both types."""
+    if isinstance(old, UnknownType) or isinstance(new, UnknownType):
+        return False
+    if not isinstance(old, TensorType) or not isinstance(new, TensorType):
+        return type(old) is not type(new)
+    return old.dtype is not new.dtype
+
+
+def _other_shape(old: Type, new: Type) -> bool:
+    """Whether shapes contradict each other; a model may declare shapes that its ops do not have."""
+    if not isinstance(old, TensorType) or not isinstance(new, TensorType) or old.shape is None or new.shape is None:
+        return False
+    pairs = zip(old.shape, new.shape, strict=False)
+    return len(old.shape) != len(new.shape) or any(isinstance(a, int) and isinstance(b, int) and a != b for a, b in pairs)
 
 
 def _shared_names(graph: Graph) -> set[str]:

@@ -9,6 +9,10 @@ from typing import Any
 
 from irc.ir import Op, schema
 
+from .trial import is_expanded
+
+NEWEST_OPSET = 26
+"""The newest opset that the ONNX Runtime we depend on (pyproject.toml) loads."""
 _NO_END = 2**31 - 1
 _HALF = {"tensor(float16)": "tensor(float)"}
 
@@ -42,7 +46,7 @@ def kernels() -> dict[tuple[str, str], tuple[Kernel, ...]]:
 
 def why_not(op: Op, opset: int) -> str:
     """Why no CPU kernel runs `op` in a model of that opset, as a clause; empty when one does or ONNX defines it by others."""
-    if op.is_a("Constant") or op.bodies:
+    if op.is_a("Constant") or (op.bodies and not op.domain):
         return ""
     candidates = kernels().get((op.domain, op.name), ())
     if op.domain:
@@ -50,25 +54,27 @@ def why_not(op: Op, opset: int) -> str:
     own: Any = schema.find("", op.name, op.version or opset)  # onnx's stubs do not know all of it
     if own is None:
         return f"ONNX has no op {op.name} at opset {op.version or opset}"
-    if own.has_function or own.has_context_dependent_function:
-        return ""
+    if own.since_version > NEWEST_OPSET:
+        return f"ONNX Runtime does not know opset {own.since_version} yet, in which {op.name} is written"
     serving = [kernel for kernel in candidates if kernel.serves(own.since_version)]
-    if not serving:
-        return f"no kernel for {op.name} of opset {own.since_version} is registered"
-    types = _operand_types(op, own.since_version)
+    types = _types(op, own)
     if any(_admits(kernel, types) for kernel in serving):
         return ""
+    if (own.has_function or own.has_context_dependent_function) and is_expanded(op, opset):
+        return ""
+    if not serving:
+        return f"no kernel for {op.name} of opset {own.since_version} is registered"
     return f"no kernel for {op.name} takes {', '.join(sorted({t for _, t in types}))}"
 
 
-def _operand_types(op: Op, since: int) -> list[tuple[str, str]]:
-    own = schema.find("", op.name, since)
-    assert own is not None
+def _types(op: Op, own: Any) -> list[tuple[str, str]]:
+    """The types of operands and results with the type variables that stand for them."""
     pairs: list[tuple[str, str]] = []
-    for index, operand in enumerate(op.operands):
-        text = "" if operand is None else schema.type_string(operand.type)
-        if text:
-            pairs.append((own.inputs[min(index, len(own.inputs) - 1)].type_str, text))
+    for formals, values in ((own.inputs, op.operands), (own.outputs, op.results)):
+        for index, value in enumerate(values):
+            text = "" if value is None else schema.type_string(value.type)
+            if text:
+                pairs.append((formals[min(index, len(formals) - 1)].type_str, text))
     return pairs
 
 

@@ -207,17 +207,17 @@ def test_dumps_are_numbered_by_step_and_listed(tmp_path: Path) -> None:
     manager = PassManager((*registry().pipeline("dead-code, dead-code, canonicalize"), Raises()), [DumpIR(tmp_path / "dump")])
     manager.run(sample())
     names = sorted(path.name for path in (tmp_path / "dump").iterdir())
-    assert names == ["00-captured.irc", "01-dead-code.irc", "03-canonicalize.irc", "manifest.json"]
+    assert names == ["00-captured.irtext", "01-dead-code.irtext", "03-canonicalize.irtext", "manifest.json"]
     entries = json.loads((tmp_path / "dump" / "manifest.json").read_text())
     assert [(e["step"], e["pass"], e["file"]) for e in entries] == [
-        (0, "captured", "00-captured.irc"),
-        (1, "dead-code", "01-dead-code.irc"),
-        (3, "canonicalize", "03-canonicalize.irc"),
+        (0, "captured", "00-captured.irtext"),
+        (1, "dead-code", "01-dead-code.irtext"),
+        (3, "canonicalize", "03-canonicalize.irtext"),
         (4, "raises", None),
     ]
     assert entries[1]["rewrites"] == {"dead-code": 1}
     assert "no luck today" in entries[3]["rolled_back"]
-    parse_graph((tmp_path / "dump" / "03-canonicalize.irc").read_text())
+    parse_graph((tmp_path / "dump" / "03-canonicalize.irtext").read_text())
 
 
 @pytest.mark.parametrize(("names", "wanted"), [({"cse"}, ["cse"]), ({"all"}, ["dead-code"]), ({"no-such"}, [])])

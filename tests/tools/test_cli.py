@@ -13,11 +13,10 @@ import onnx
 import onnxruntime as ort
 import pytest
 
-from irc.ir import capture
 from irc.ir.text import load_weights, parse_graph, print_graph
 from irc.tools.cli.app import VERBS
 
-from .models import F32, I64, PERTURB, Shell, custom, info, mlp, model, node, normal
+from .models import F32, PERTURB, Shell, custom, info, model, node, normal
 
 ort.set_default_logger_severity(4)
 EXACT = "dead-code, fold-constants, canonicalize, cse, fold-constants, canonicalize, cse, dead-code"
@@ -145,8 +144,7 @@ def test_own_passes_inside_a_pipeline(shell: Shell) -> None:
     (shell.folder / "mine.py").write_text(PERTURB)
     pipeline = "O1, perturb{factor=1.0}"
     found = read_json(shell.good("compile", "good.onnx", "--load", "mine.py", "-p", pipeline, "--json"))
-    assert passes_of(found["passes"]) == [*EXACT.split(", "), "perturb{factor=1.0}" if False else found["passes"][-1]["pass"]]
-    assert found["passes"][-1]["pass"].startswith("perturb")
+    assert passes_of(found["passes"]) == [*EXACT.split(", "), "perturb{factor=1.0}"]
     assert found["passes"][-1]["rewrites"] == {"perturb": 1}
     listed = shell.good("passes", "--load", "mine.py")
     assert re.search(r"^perturb +exact +factor=2.0 +Scale every constant: wrong on purpose\.$", listed, re.MULTILINE)
@@ -197,7 +195,7 @@ def test_dumped_ir_is_numbered_and_parses(shell: Shell) -> None:
     assert any("canonicalize" in name for name in named)
     assert all(entry["step"] == int(entry["file"][:2]) for entry in entries if entry["file"])
     texts = [(folder / name).read_text() for name in named]
-    assert [text.count("Transpose") for text in texts][0] == 2
+    assert texts[0].count("Transpose") == 2
     assert texts[-1].count("Transpose") == 0
     for text in texts:
         assert print_graph(parse_graph(text)) == text
@@ -280,7 +278,8 @@ def test_run_names_files_safely(shell: Shell) -> None:
     shell.good("run", "named.onnx", "--random", "-o", "results")
     written = sorted(name for name in shell.files() if name.endswith(".npy"))
     assert len(written) == 3
-    assert all(name.startswith("results/") and ".." not in name for name in written)
+    assert all(name.count("/") == 1 and name.startswith("results/") for name in written)
+    assert not list(shell.folder.parent.glob("*.npy"))
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
@@ -315,7 +314,7 @@ def test_inspect_prints_the_ir_and_its_weights(shell: Shell) -> None:
     shell.save("large.onnx", model(nodes, [info("x", F32, [1, 64])], [info("y", F32, [1, 64])], {"w": weight}))
     text = shell.good("inspect", "large.onnx", "--ir", "--weights", "w.safetensors")
     assert len(text) < 1000
-    again = parse_graph(text, load_weights(shell.folder / "w.safetensors"))
+    again = parse_graph(text, weights=load_weights(shell.folder / "w.safetensors"))
     constant = next(op for op in again if op.is_constant)
     np.testing.assert_array_equal(constant.value.array, weight)
     assert read_json(shell.good("inspect", "large.onnx", "--ir", "--json"))["ir"] == text
@@ -395,9 +394,3 @@ def test_bench_names_each_contestant(shell: Shell) -> None:
     found = read_json(shell.good("bench", "irc.irc", *(["--against", "irc.irc"] * 2), "--against", "good.onnx", *flags))
     assert [each["name"] for each in found["results"]] == ["irc", "irc 2", "irc 3", "onnxruntime"]
     assert all(each["error"] < 1e-5 for each in found["results"])
-
-
-def test_models_with_integers_run(shell: Shell) -> None:
-    shell.save("int.onnx", model([node("Neg", ["x"], ["y"])], [info("x", I64, [2])], [info("y", I64, [2])]))
-    assert read_json(shell.good("run", "int.onnx", "--random", "--json"))["y"]["dtype"] == "int64"
-    shell.save("wide.onnx", mlp())
