@@ -29,6 +29,8 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> object:
+    if name == "__version__":
+        return import_module("importlib.metadata").version("irc-compiler")
     if name not in _HOMES:
         raise AttributeError(f"module 'irc' has no attribute '{name}'")
     return getattr(import_module(_HOMES[name]), name)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TypeGuard
 
 import onnx
 
@@ -19,14 +20,14 @@ def compile(
     opt_level: int = 2,
     engine: str | None = None,
     passes: str | None = None,
-    load: Sequence[str | os.PathLike[str]] = (),
-    disable: Sequence[str] = (),
+    load: Sequence[str | os.PathLike[str]] | str | os.PathLike[str] = (),
+    disable: Sequence[str] | str = (),
     rewrite_limit: int | None = None,
-    dims: Mapping[str, int] | Sequence[str] = (),
-    shapes: Mapping[str, tuple[int | None, ...]] | Sequence[str] = (),
+    dims: Mapping[str, int] | Sequence[str] | str = (),
+    shapes: Mapping[str, tuple[int | None, ...]] | Sequence[str] | str = (),
     threads: int | None = None,
     spin: bool | None = None,
-    providers: Sequence[str] | None = None,
+    providers: Sequence[str] | str | None = None,
     verify: bool = True,
 ) -> Program:
     """Compile an ONNX model into a program that runs.
@@ -42,26 +43,60 @@ def compile(
     Raises `irc.IrcError` for what is wrong with the model or the options, `irc.RunError` when the engine fails; both say
     where and what to do.
     """
-    if opt_level not in (0, 1, 2, 3):
-        raise UsageError(f"there is no optimization level {opt_level}", hint="use 0, 1, 2 or 3")
-    if threads is not None and not 1 <= threads <= 1024:
-        raise UsageError(f"{threads} is no number of threads", hint="use 1 to 1024")
+    _check_numbers(opt_level, threads, rewrite_limit)
+    if not isinstance(model, (str, os.PathLike, bytes, onnx.ModelProto)):  # type: ignore[unnecessary]  # callers are untyped
+        raise UsageError(f"a model is a path, bytes or a ModelProto, not {type(model).__name__}")
     engine_options = {
         **({} if threads is None else {"threads": threads}),
         **({} if spin is None else {"spin": spin}),
-        **({} if providers is None else {"providers": tuple(providers)}),
+        **({} if providers is None else {"providers": _several(providers)}),
     }
     options = CompileOptions(
         target=target,
         opt_level=opt_level,
         engine=engine,
         passes=passes,
-        load=tuple(os.fspath(path) for path in load),
-        disable=frozenset(disable),
+        load=_several(load),
+        disable=frozenset(_several(disable)),
         rewrite_limit=rewrite_limit,
-        dims=dims if isinstance(dims, Mapping) else parse_dims(list(dims)),
-        shapes=shapes if isinstance(shapes, Mapping) else parse_shapes(list(shapes)),
+        dims=_sizes(dims) if isinstance(dims, Mapping) else parse_dims(list(_several(dims))),
+        shapes=_shapes(shapes) if isinstance(shapes, Mapping) else parse_shapes(list(_several(shapes))),
         verify=verify,
         engine_options=engine_options,
     )
     return compile_model(model, options).program
+
+
+def _check_numbers(opt_level: object, threads: object, rewrite_limit: object) -> None:
+    if isinstance(opt_level, bool) or opt_level not in (0, 1, 2, 3):
+        raise UsageError(f"there is no optimization level {opt_level!r}", hint="use 0, 1, 2 or 3")
+    if threads is not None and not (_is_size(threads) and 1 <= threads <= 1024):
+        raise UsageError(f"{threads!r} is no number of threads", hint="use 1 to 1024")
+    if rewrite_limit is not None and not _is_size(rewrite_limit):
+        raise UsageError(f"{rewrite_limit!r} is no rewrite limit", hint="use 0 or more")
+
+
+def _is_size(value: object) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _several(names: Iterable[str | os.PathLike[str]] | str | os.PathLike[str]) -> tuple[str, ...]:
+    """One name given by itself is a list of one."""
+    listed = (names,) if isinstance(names, (str, os.PathLike)) else names
+    return tuple(os.fspath(name) for name in listed)
+
+
+def _sizes(dims: Mapping[str, int]) -> Mapping[str, int]:
+    for name, size in dims.items():
+        if not _is_size(size):
+            raise UsageError(f"dim '{name}' cannot be {size!r}", hint="a size is a number that is not negative")
+    return dims
+
+
+def _shapes(shapes: Mapping[str, tuple[int | None, ...]]) -> Mapping[str, tuple[int | None, ...]]:
+    for name, shape in shapes.items():
+        if not all(size is None or _is_size(size) for size in shape):
+            raise UsageError(
+                f"input '{name}' cannot have the shape {shape!r}", hint="a size is a number, or None to leave it open"
+            )
+    return shapes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -77,7 +78,7 @@ def tower(path: Path) -> None:
     nodes: list[onnx.NodeProto] = []
     tensors: list[onnx.TensorProto] = []
     value = "x"
-    for index, (rows, columns) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
+    for index, (rows, columns) in enumerate(itertools.pairwise(sizes)):
         weight = (generator.standard_normal((rows, columns)) / rows**0.5).astype(np.float32)
         tensors += [
             numpy_helper.from_array(weight, f"w{index}"),

@@ -36,9 +36,19 @@ def _reshape_shape(op: Op) -> tuple[Dim, ...] | None:
         result.append(dim)
     if hole is not None and source is not None:
         result[hole] = _missing_factor(source, [d for i, d in enumerate(result) if i != hole])
+        if not keep_zero and any(_may_copy(dim, source, index) for index, dim in enumerate(target)):
+            return tuple(d if isinstance(d, int) and i != hole else None for i, d in enumerate(result))
     elif hole is None and result.count(None) == 1 and source is not None:
         result[result.index(None)] = _missing_factor(source, [d for d in result if d is not None])
     return tuple(result)
+
+
+def _may_copy(dim: Dim, source: Sequence[Dim], index: int) -> bool:
+    """Whether a symbolic target dim that is 0 at run time, which then means "as in the input", finds another dim there."""
+    if not isinstance(dim, dims.SymbolicDim):
+        return False
+    own = source[index] if index < len(source) else None
+    return own is None or dims.exact_quotient(own, dim) is None
 
 
 def _missing_factor(source: Sequence[Dim], others: Sequence[Dim]) -> Dim:

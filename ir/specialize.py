@@ -25,7 +25,8 @@ def parse_dims(texts: list[str]) -> dict[str, int]:
         name, separator, value = text.partition("=")
         span = _RANGE.match(value)
         if name and separator and value.isdigit() and int(value) <= LARGEST_DIM:
-            chosen[name] = int(value)
+            if chosen.setdefault(name, int(value)) != int(value):
+                raise UsageError(f"dim '{name}' is given as {chosen[name]} and as {value}")
         elif not (name and span and int(span[1]) <= int(span[2])):
             raise UsageError(f"'{text}' is no dim", hint="write NAME=NUMBER or NAME=LOW..HIGH, such as batch=1..64")
     return chosen
@@ -56,7 +57,9 @@ def specialize(graph: Graph, numbers: Mapping[str, int], shapes: Mapping[str, tu
     bindings = dict(numbers)
     _check_names(graph, bindings)
     for name, shape in shapes.items():
-        bindings.update(_bind_input(graph, name, shape))
+        for dim, size in _bind_input(graph, name, shape).items():
+            if bindings.setdefault(dim, size) != size:
+                raise UsageError(f"dim '{dim}' is given as {bindings[dim]} and, by input '{name}', as {size}")
     for value in graph.inputs:
         value.type = substitute(value.type, bindings)
     for inner in graph.graphs():

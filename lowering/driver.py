@@ -21,8 +21,10 @@ from irc.ir import (
     SymbolicDim,
     TensorType,
     Type,
+    UsageError,
     capture,
     clone_graph,
+    closest,
     specialize,
 )
 from irc.ir.capture import file_digest
@@ -34,7 +36,7 @@ from irc.runtime import Source as SourceEntry
 from .engine import Engine, EngineFiles
 from .engines import ENGINES, find_engine
 from .targets import find_target
-from .verification import Agreement, check, make_probe
+from .verification import Agreement, Probe, check, make_probe
 
 Model: TypeAlias = "str | os.PathLike[str] | bytes | onnx.ModelProto"
 
@@ -107,7 +109,8 @@ def compile_graph(
     target, engine = find_target(options.target), _choose_engine(options)
     specialize(graph, options.dims, options.shapes)
     before = op_count(graph)
-    pristine = clone_graph(graph) if options.verify and options.opt_level >= 2 else None
+    own_passes = options.passes is not None or bool(options.load)
+    pristine = clone_graph(graph) if options.verify and (options.opt_level >= 2 or own_passes) else None
     start = time.perf_counter()
     manager = pass_manager(options, registry(options.load), instruments)
     graph = manager.run(graph)
@@ -124,21 +127,34 @@ def compile_graph(
             )
         assert pristine is not None
         plain = compile_graph(pristine, replace(options, passes=NOTHING), source=source, captured_in=captured_in)
-        note = f"the passes were left out, because with them the program {agreement.sentence}; please report this"
+        blame = "" if own_passes else "; please report this"
+        note = f"the passes were left out, because with them the program {agreement.sentence}{blame}"
         return replace(plain, notes=(*notes, note, *plain.notes))
     timing = Timing(captured_in, optimized - start, lowered - optimized, time.perf_counter() - lowered)
     return Compiled(program, graph, manager.records, timing, agreement, notes)
 
 
 def pass_manager(options: CompileOptions, known: Registry, instruments: Sequence[Instrument] = ()) -> PassManager:
-    """The manager for the pipeline that the options name: `passes` where given, else the level's own."""
+    """The manager for the pipeline that the options name: `passes` where given, else the level's own.
+
+    Raises UsageError for a name to disable that does not exist, and for a pass whose contract the level does not allow.
+    """
+    names = {name for kind in known.passes.values() for name in (kind.name, *(r[0] for r in kind.rewrites()))}
+    for name in sorted(options.disable - names):
+        hint = closest(name, sorted(names)) or "`irc passes --rewrites` lists them"
+        raise UsageError(f"there is no pass or rewrite '{name}' to disable", hint=hint)
     passes = LEVELS[f"O{options.opt_level}"] if options.passes is None else known.pipeline(options.passes)
+    strictest = Contract.EXACT if options.opt_level <= 1 else Contract.REASSOCIATING
+    for one in passes:
+        if one.contract > strictest:
+            hint = "use -O2" if one.contract is Contract.REASSOCIATING else "no level runs what changes answers"
+            raise UsageError(f"pass '{one.name}' is {one.contract.text}, which O{options.opt_level} does not allow", hint=hint)
     return PassManager(
         passes,
         instruments,
         disabled=options.disable,
         rewrite_limit=options.rewrite_limit,
-        strictest=Contract.EXACT if options.passes is None and options.opt_level <= 1 else Contract.REASSOCIATING,
+        strictest=strictest,
     )
 
 
@@ -158,25 +174,49 @@ def _load(
     notes: list[str] = []
     failures: list[EngineFailure] = []
     agreement = Agreement(False)
-    for setting in settings:
-        chosen = replace(manifest, engine_options={**setting, **manifest.engine_options})
-        shown = ", ".join(f"{k}={v}" for k, v in setting.items())
-        try:
-            program = Program.from_files(chosen, files.files, files.weights)
-        except EngineFailure as error:
-            failures.append(error)
-            notes.append(f"the engine refused the model with {shown}: {error.message}")
+    for index, setting in enumerate(settings):
+        program = _build(manifest, files, setting)
+        if isinstance(program, EngineFailure):
+            failures.append(program)
+            notes.append(f"the engine refused the model with {_shown(setting)}: {program.message}")
             continue
         if pristine is None or isinstance(probe, str):
             return program, Agreement(True, unknown=str(probe)), notes
         agreement = check(program, pristine, probe)
         if agreement.agrees:
             return program, agreement, notes
-        notes.append(f"with {shown} it {agreement.sentence}")
         program.close()
+        if index == 0 and not _agrees_at_best(manifest, files, settings[-1], pristine, probe):
+            break
+        notes.append(f"with {_shown(setting)} it {agreement.sentence}")
     if len(failures) == len(settings):
         raise failures[0]
     return None, agreement, notes
+
+
+def _build(manifest: Manifest, files: EngineFiles, setting: Mapping[str, OptionValue]) -> Program | EngineFailure:
+    try:
+        options = {**setting, **manifest.engine_options}
+        return Program.from_files(replace(manifest, engine_options=options), files.files, files.weights)
+    except EngineFailure as error:
+        return error
+
+
+def _agrees_at_best(
+    manifest: Manifest, files: EngineFiles, safest: Mapping[str, OptionValue], pristine: Graph, probe: Probe
+) -> bool:
+    """Whether the engine's safest setting gives the right answers; if not, the fault is not the engine's."""
+    program = _build(manifest, files, safest)
+    if isinstance(program, EngineFailure):
+        return True
+    with program:
+        return check(program, pristine, probe).agrees
+
+
+def _shown(setting: Mapping[str, OptionValue]) -> str:
+    without = setting.get("disabled_optimizers", ())
+    names = f" without {', '.join(without)}" if isinstance(without, tuple) and without else ""
+    return f"optimization={setting.get('optimization')}{names}"
 
 
 def _manifest(

@@ -10,7 +10,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .artifact import Artifact, open_artifact, write_artifact, write_artifact_folder
+    from .artifact import Artifact, is_artifact, open_artifact, write_artifact, write_artifact_folder
     from .errors import ArtifactError, EngineFailure, FeedError, RunError
     from .executor import WEIGHTS_FILE
     from .inputs import random_inputs, read_inputs
@@ -40,6 +40,7 @@ __all__ = [
     "FeedChecker",
     # the artifact
     "Artifact",
+    "is_artifact",
     "open_artifact",
     "write_artifact",
     "write_artifact_folder",
@@ -79,7 +80,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "artifact": ("Artifact", "open_artifact", "write_artifact", "write_artifact_folder"),
+    "artifact": ("Artifact", "is_artifact", "open_artifact", "write_artifact", "write_artifact_folder"),
     "errors": ("ArtifactError", "EngineFailure", "FeedError", "RunError"),
     "executor": ("WEIGHTS_FILE",),
     "inputs": ("random_inputs", "read_inputs"),

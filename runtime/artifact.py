@@ -243,3 +243,17 @@ def _check_files(manifest: Manifest, files: Mapping[str, memoryview], location: 
 
 def _reason(error: OSError) -> str:
     return (error.strerror or str(error)).lower()
+
+
+def is_artifact(path: StrPath) -> bool:
+    """Whether a path looks like an artifact: a folder with a manifest, a zip file, or whatever is called `.irc`.
+
+    False for a path that does not exist.
+    """
+    place = Path(path)
+    if place.is_dir():
+        return place.suffix == ".irc" or (place / Manifest.NAME).is_file()
+    if not place.is_file():
+        return False
+    with place.open("rb") as file:
+        return file.read(2) == b"PK" or place.suffix == ".irc"

@@ -22,6 +22,7 @@ from typing import Any, TextIO
 
 import numpy as np
 
+from .artifact import is_artifact
 from .errors import EngineFailure, RunError
 from .inputs import random_inputs, read_inputs
 from .manifest import Kind, SignatureEntry
@@ -87,7 +88,7 @@ def _serve(options: argparse.Namespace, protocol: TextIO) -> None:
 
 def _load(options: argparse.Namespace) -> tuple[Run, tuple[SignatureEntry, ...], list[str], int | None]:
     """How to run the contestant, its inputs, the names of its outputs and the number of threads asked for."""
-    if options.model.suffix != ".onnx":
+    if is_artifact(options.model):
         from .program import load
 
         program = load(options.model, options.threads)

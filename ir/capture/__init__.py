@@ -1,6 +1,7 @@
 """How programs come in: ONNX files, bytes and messages become graphs; a file is mapped, never read whole."""
 
+from .importer import import_model
 from .limits import Limits
 from .onnx_file import Source, capture, file_digest, load_onnx
 
-__all__ = ["Limits", "Source", "capture", "file_digest", "load_onnx"]
+__all__ = ["Limits", "Source", "capture", "file_digest", "import_model", "load_onnx"]

@@ -10,8 +10,8 @@ import math
 import mmap
 import os
 import stat
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import onnx
@@ -37,6 +37,11 @@ class Source:
     external: ExternalFiles
     name: str
     limits: Limits
+    known: Mapping[str, memoryview] = field(default_factory=dict[str, memoryview])
+
+    def with_data(self, known: Mapping[str, memoryview]) -> Source:
+        """The same model with the bytes of external tensors known by the tensors' names."""
+        return replace(self, known=known)
 
     def tensor(self, message: TensorProto) -> Tensor:
         """The constant a TensorProto stands for; its bytes are not copied where they can stay."""
@@ -49,6 +54,10 @@ class Source:
         if message.data_location == TensorProto.EXTERNAL:
             if dtype is DType.STR:
                 raise ModelError("strings cannot be external data", location=where)
+            if message.name in self.known:
+                data = self.known[message.name]
+                _expect(data.nbytes, dtype.byte_count(elements), "bytes", where)
+                return Tensor(dtype, shape, data)
             return Tensor(dtype, shape, self.external.read(message, dtype, elements))
         if dtype is DType.STR:
             strings = tuple(message.string_data)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from importlib import metadata
 
 from irc.ir import DType, Graph, Op, UnsupportedError, emit, schema
-from irc.runtime import WEIGHTS_FILE, OptionValue, layout_weights
+from irc.runtime import WEIGHTS_FILE, OnnxRuntimeOptions, OptionValue, layout_weights
 
 from ..engine import YES, EngineFiles, Verdict, weight_view
 from ..targets import Target
@@ -47,10 +47,14 @@ class OnnxRuntime:
         Convolutions in blocked layout add up in another order, which shows where a Sigmoid behind them is nearly 0.
         """
         if opt_level < 2:
-            return ({"optimization": "disable"},)
-        plain = ("Pad_Fusion", "NchwcTransformer")
-        levels = ({"optimization": level} for level in ("extended", "basic", "disable"))
-        return ({"optimization": "all"}, {"optimization": "all", "disabled_optimizers": plain}, *levels)
+            return (OnnxRuntimeOptions(optimization="disable").to_manifest(),)
+        plain = (*OnnxRuntimeOptions().disabled_optimizers, "NchwcTransformer")
+        chosen = (
+            OnnxRuntimeOptions(optimization="all"),
+            OnnxRuntimeOptions(optimization="all", disabled_optimizers=plain),
+            *(OnnxRuntimeOptions(optimization=level) for level in ("extended", "basic", "disable")),
+        )
+        return tuple(each.to_manifest() for each in chosen)
 
     def lower(self, graph: Graph, target: Target) -> EngineFiles:
         """The ONNX model of a graph. Raises UnsupportedError when no opset serves all its ops."""

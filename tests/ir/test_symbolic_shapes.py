@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from onnx import ModelProto, NodeProto, TensorProto, helper
 
 from irc.ir import Graph, TensorType, Value, capture, dims
+from irc.ir.text import parse_graph
 
 from .models import F32, I32, I64, const, info, model, node, normal, run
 
@@ -339,3 +340,17 @@ def test_a_name_two_inputs_share_is_one_size() -> None:
     assert text(graph) == "f32[N,2]"
     different = [info("x", F32, ["N", 2]), info("z", F32, ["M", 2])]
     assert text(capture(model([node("Add", ["x", "z"], ["y"])], different, ["y"]))) == "f32[?,2]"
+
+
+def test_a_target_dim_that_may_be_zero_and_then_means_copy_says_nothing() -> None:
+    """[N, -1] of [2, N, 4] is [N, 8], but for N = 0 the 0 copies the 2, and the result is [2, 0]."""
+    graph = parse_graph("""
+    graph @main(%x: f32[2,N,4]) -> (%y: f32[?,?]) {
+      %shape = Shape(%x) {start=1, end=2} : i64[1]   @shape
+      %rest = const @rest : i64[1] = [-1]
+      %target = Concat(%shape, %rest) {axis=0} : i64[2]   @target
+      %y = Reshape(%x, %target)   @reshape
+      return %y
+    }
+    """)
+    assert str(graph.outputs[0].type) == "f32[?,?]"

@@ -120,14 +120,14 @@ def test_no_probe_is_made_that_would_not_fit() -> None:
 
 
 def test_tampered_weights_are_caught() -> None:
-    compiled = compile_model(mlp(), CompileOptions())
-    graph = capture(mlp().SerializeToString())
+    compiled = compile_model(mlp(32), CompileOptions())
+    graph = capture(mlp(32).SerializeToString())
     probe = make_probe(graph, compiled.program.inputs)
     assert isinstance(probe, Probe)
     assert check(compiled.program, graph, probe).agrees
-    message = mlp()
-    weight = normal(4, 4).copy()
-    weight[2, 1] += 0.01
+    message = mlp(32)
+    weight = normal(32, 32).copy()
+    weight[2, 1] += 1
     message.graph.initializer[0].raw_data = weight.tobytes()
     tampered = compile_model(message, CompileOptions()).program
     found = check(tampered, graph, probe)
@@ -223,7 +223,7 @@ def skew(monkeypatch: pytest.MonkeyPatch, how: dict[str, str]) -> None:
 
 def test_a_setting_that_changes_answers_is_stepped_down(monkeypatch: pytest.MonkeyPatch) -> None:
     skew(monkeypatch, {"all": "wrong"})
-    compiled = compile_model(mlp(), CompileOptions())
+    compiled = compile_model(mlp(32), CompileOptions())
     assert compiled.agreement.agrees
     assert compiled.program.manifest.engine_options["optimization"] == "basic"
     assert len(compiled.notes) == 1
@@ -232,7 +232,7 @@ def test_a_setting_that_changes_answers_is_stepped_down(monkeypatch: pytest.Monk
 
 def test_a_setting_that_is_refused_is_stepped_down(monkeypatch: pytest.MonkeyPatch) -> None:
     skew(monkeypatch, {"all": "refused", "basic": "wrong"})
-    compiled = compile_model(mlp(), CompileOptions())
+    compiled = compile_model(mlp(32), CompileOptions())
     assert compiled.program.manifest.engine_options["optimization"] == "disable"
     assert compiled.notes[0] == "the engine refused the model with optimization=all: it does not like it"
     assert len(compiled.notes) == 2
@@ -241,15 +241,15 @@ def test_a_setting_that_is_refused_is_stepped_down(monkeypatch: pytest.MonkeyPat
 def test_an_engine_that_refuses_everything_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     skew(monkeypatch, dict.fromkeys(("all", "basic", "disable"), "refused"))
     with pytest.raises(EngineFailure, match="it does not like it"):
-        compile_model(mlp(), CompileOptions())
+        compile_model(mlp(32), CompileOptions())
 
 
 @pytest.mark.parametrize("first", ["wrong", "refused"])
 def test_an_engine_whose_answers_are_all_wrong_is_not_believed(monkeypatch: pytest.MonkeyPatch, first: str) -> None:
     skew(monkeypatch, {"all": first, "basic": "wrong", "disable": "wrong"})
     with pytest.raises(EngineFailure, match="the engine's answers are wrong: it differs from the reference"):
-        compile_model(mlp(), CompileOptions())
-    unverified = compile_model(mlp(), CompileOptions(verify=False)).agreement
+        compile_model(mlp(32), CompileOptions())
+    unverified = compile_model(mlp(32), CompileOptions(verify=False)).agreement
     assert unverified.unknown == "not asked for"
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from . import flags
+from .kinds import is_artifact
 from .output import Json, note, print_json, print_table, seconds
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ def _contestants(artifact: Path, against: Sequence[Path]) -> list[Contestant]:
 
     found = [Contestant("irc", artifact)]
     for path in against:
-        name = plain = "onnxruntime" if path.suffix == ".onnx" else path.stem
+        name = plain = path.stem if is_artifact(path) else "onnxruntime"
         number = 1
         while name in (each.name for each in found):
             number += 1
@@ -84,7 +85,7 @@ def _compiled(
     model: Path, level: int, threads: int | None, folder: Path
 ) -> tuple[Path, float | None, Sequence[SignatureEntry]]:
     """The artifact to measure, the seconds its compilation took if it was made here, and its inputs."""
-    if model.suffix != ".onnx":
+    if is_artifact(model):
         from irc.runtime import open_artifact
 
         return model, None, open_artifact(model).manifest.inputs
@@ -106,7 +107,7 @@ def _with_reference(workload: Workload, paths: Sequence[Path], outputs: Path) ->
     """The workload with the answers of the first ONNX model among `paths` to measure errors from, if there is one."""
     from irc.runtime import Contestant, measure_reference
 
-    model = next((path for path in paths if path.suffix == ".onnx"), None)
+    model = next((path for path in paths if not is_artifact(path)), None)
     if model is None:
         return workload
     measure_reference(Contestant("reference", model, optimize=False), workload, outputs)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from . import flags
+from .kinds import is_artifact
 from .output import Failure, print_json, print_table
 
 if TYPE_CHECKING:
@@ -111,7 +112,7 @@ def reference_program(model: Path) -> Program:
     """An artifact's program, or an ONNX model as it stands: no passes, no engine optimizations."""
     from .running import open_program
 
-    if model.suffix != ".onnx":
+    if is_artifact(model):
         return open_program(model, None)
     from irc.lowering import CompileOptions, compile_model
 
@@ -124,5 +125,5 @@ def random_outputs_of(model: Path, other: Path) -> set[str]:
 
     from .inspecting import open_graph
 
-    source = next((path for path in (model, other) if path.suffix == ".onnx"), model)
+    source = next((path for path in (model, other) if not is_artifact(path)), model)
     return random_outputs(open_graph(source)[0])

@@ -68,7 +68,7 @@ def compile_command(
     print(f"{place}: {nodes.before} ops became {nodes.after} in {seconds(total)}, {size(place.stat().st_size)}")
     placed = ", ".join(f"{p.ops} ops on {p.engine}" for p in compiled.program.manifest.placement)
     print(f"placement: {placed}; target {options.target}, level O{options.opt_level}, engine ready in {seconds(parts.load)}")
-    if level >= 2:
+    if level >= 2 or compiled.agreement.unknown != "not asked for":
         print(f"answers: {compiled.agreement.sentence}")
     if stats:
         print_statistics(compiled.records)
@@ -100,7 +100,7 @@ def compile_options(
     provider: list[str] | None = None,
     verify: bool = True,
 ) -> CompileOptions:
-    """The options that the flags stand for. Raises UsageError for a shape, dim, pass or rewrite that does not exist."""
+    """The options that the flags stand for. Raises UsageError for a text that is no shape or dim."""
     from irc.ir import parse_dims, parse_shapes
     from irc.lowering import CompileOptions
 
@@ -109,7 +109,6 @@ def compile_options(
         **({} if spin is None else {"spin": spin}),
         **({} if not provider else {"providers": tuple(provider)}),
     }
-    check_disabled(disable or [], load or [])
     return CompileOptions(
         target=target,
         opt_level=level,
@@ -123,22 +122,6 @@ def compile_options(
         verify=verify,
         engine_options=engine_options,
     )
-
-
-def check_disabled(names: list[str], load: list[str]) -> None:
-    """Refuse to disable what does not exist. Raises UsageError."""
-    if not names:
-        return
-    from irc.ir import UsageError, closest
-    from irc.passes import registry
-
-    known = {name for kind in registry(tuple(load)).passes.values() for name in (kind.name, *(r[0] for r in kind.rewrites()))}
-    for name in names:
-        if name not in known:
-            raise UsageError(
-                f"there is no pass or rewrite '{name}' to disable",
-                hint=closest(name, sorted(known)) or "`irc passes --rewrites` lists them",
-            )
 
 
 def instruments(dump_ir: Path | None, print_after: list[str] | None, load: tuple[str, ...]) -> Sequence[Instrument]:

@@ -77,17 +77,17 @@ def _print(model: Path, graph: Graph, facts: dict[str, str]) -> None:
 
 def open_graph(model: Path) -> tuple[Graph, dict[str, str]]:
     """The graph of an ONNX model or of what an artifact's engine runs, and facts about it."""
-    from irc.ir import UsageError, capture
+    from irc.ir import capture
     from irc.runtime import open_artifact
 
+    from .kinds import is_artifact
+
     facts: dict[str, str] = {}
-    if model.suffix == ".onnx":
+    if not is_artifact(model):
         graph = capture(model)
     else:
-        if not model.exists():
-            raise UsageError(f"there is no file '{model}'", hint="give an .onnx model or an .irc artifact")
         artifact = open_artifact(model)
-        graph = capture(lowered_model(artifact))
+        graph = lowered_graph(artifact)
         manifest = artifact.manifest
         facts = {"target": manifest.target, "level": f"O{manifest.opt_level}", "engine": manifest.engine}
     constants = {id(op.value): op.value for op in graph.walk() if op.is_constant}
@@ -100,24 +100,16 @@ def open_graph(model: Path) -> tuple[Graph, dict[str, str]]:
     return graph, facts
 
 
-def lowered_model(artifact: Artifact) -> bytes:
-    """The ONNX model inside an artifact with its weights put back."""
+def lowered_graph(artifact: Artifact) -> Graph:
+    """The graph that an artifact's engine runs; its weights stay in the artifact's mapping."""
     import onnx
 
-    from irc.ir import DType
+    from irc.ir.capture import import_model, load_onnx
     from irc.runtime import WEIGHTS_FILE, read_weights
 
-    codes = {dtype.text: dtype.onnx_code for dtype in DType}
     weights = read_weights(artifact.read(WEIGHTS_FILE)) if WEIGHTS_FILE in artifact.names else {}
-    model = onnx.ModelProto.FromString(bytes(artifact.read("model.onnx")))
-    for initializer in model.graph.initializer:
-        view = weights.get(initializer.name)
-        if view is not None:
-            initializer.ClearField("external_data")
-            initializer.ClearField("data_location")
-            initializer.data_type = codes[view.dtype]
-            initializer.raw_data = bytes(view.data)
-    return model.SerializeToString()
+    source = load_onnx(onnx.ModelProto.FromString(bytes(artifact.read("model.onnx"))))
+    return import_model(source.with_data({name: view.data for name, view in weights.items()}))
 
 
 def _histogram(graph: Graph) -> Counter[str]:

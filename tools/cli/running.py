@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from . import flags
+from .kinds import is_artifact
 from .output import Json, check_folder, print_json, print_table, write_whole
 
 if TYPE_CHECKING:
@@ -61,10 +62,9 @@ def run_command(
 
 def open_program(model: Path, threads: int | None) -> Program:
     """The program in an artifact; an ONNX model is compiled at O2 first."""
-    from irc.ir import UsageError
     from irc.runtime import load
 
-    if model.suffix == ".onnx":
+    if not is_artifact(model):
         from irc.lowering import compile_model
 
         from .compiling import compile_options, warn_of_failures
@@ -72,8 +72,6 @@ def open_program(model: Path, threads: int | None) -> Program:
         compiled = compile_model(model, compile_options(threads=threads))
         warn_of_failures(compiled)
         return compiled.program
-    if not model.exists():
-        raise UsageError(f"there is no file '{model}'", hint="`irc compile model.onnx` makes an artifact")
     return load(model, threads=threads)
 
 

@@ -1,0 +1,25 @@
+"""What a file is, told by its first bytes and not by its name: an artifact, an ONNX model, or IR as text."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def is_artifact(path: Path) -> bool:
+    """Whether a path is to be opened as an artifact; otherwise it is an ONNX model.
+
+    A damaged `.irc` is still an artifact: opening it says what is wrong. Raises UsageError where there is no file, and for IR
+    as text.
+    """
+    from irc.ir import UsageError
+    from irc.runtime import is_artifact as looks_like_artifact
+
+    if not path.exists():
+        raise UsageError(f"there is no file '{path}'", hint="check the path; `irc compile model.onnx` makes an artifact")
+    if looks_like_artifact(path) or not path.is_file():
+        return looks_like_artifact(path)
+    with path.open("rb") as file:
+        head = file.read(64).lstrip()
+    if head.startswith((b"graph @", b"// ")):
+        raise UsageError(f"'{path}' is IR as text", hint="read it in Python with irc.ir.text.parse_graph")
+    return False
