@@ -84,13 +84,18 @@ def _bind_input(graph: Graph, name: str, shape: tuple[int | None, ...]) -> dict[
         raise UsageError(f"the model has no input '{name}'", hint=hint)
     value = graph.inputs[graph.input_names.index(name)]
     if not isinstance(value.type, TensorType) or (value.type.shape is not None and len(value.type.shape) != len(shape)):
-        raise UsageError(f"input '{name}' is {value.type}, which cannot have {len(shape)} dims")
+        raise UsageError(
+            f"input '{name}' is {value.type}, which cannot have {len(shape)} dims", hint="give a size or ? for each dim"
+        )
     own = value.type.shape or (None,) * len(shape)
     bindings: dict[str, int] = {}
     settled: list[Dim] = []
     for have, want in zip(own, shape, strict=True):
         if isinstance(have, int) and want is not None and have != want:
-            raise UsageError(f"input '{name}' is {value.type} in the model, so no dim of {have} can be {want}")
+            raise UsageError(
+                f"input '{name}' is {value.type} in the model, so no dim of {have} can be {want}",
+                hint="only open dims can be fixed",
+            )
         if isinstance(have, SymbolicDim) and have.plain_name is not None and want is not None:
             bindings[have.plain_name] = want
         settled.append(have if want is None else want)

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from .onnxruntime_executor import OnnxRuntimeOptions
     from .program import Program, load
     from .signature import FeedChecker, Feeds
-    from .verdict import Comparison, Verdict, compare
+    from .verdict import FEWEST_ROUNDS, Comparison, Verdict, compare
     from .weights import WeightsLayout, WeightView, layout_weights, read_weights
 
 __all__ = [
@@ -69,6 +69,7 @@ __all__ = [
     "read_inputs",
     "measure",
     "measure_reference",
+    "FEWEST_ROUNDS",
     "Comparison",
     "Verdict",
     "compare",
@@ -92,7 +93,7 @@ _HOMES = {
     "onnxruntime_executor": ("OnnxRuntimeOptions",),
     "program": ("Program", "load"),
     "signature": ("FeedChecker", "Feeds"),
-    "verdict": ("Comparison", "Verdict", "compare"),
+    "verdict": ("FEWEST_ROUNDS", "Comparison", "Verdict", "compare"),
     "weights": ("WeightView", "WeightsLayout", "layout_weights", "read_weights"),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}

@@ -52,5 +52,6 @@ def _last_frame(trace: str) -> str:
 
 def _module_path(scopes: str) -> str:
     # A list literal from the outermost module ('') to the fx node itself; the one before the last is the module.
-    quoted = [part for part in scopes.strip("[]").split("'") if part.strip(" ,")]
+    # What the exporter could not place it puts under a name of its own, which says nothing.
+    quoted = [part for part in scopes.strip("[]").split("'") if part.strip(" ,") and not part.startswith("_empty_nn_module")]
     return quoted[-2] if len(quoted) >= 2 else quoted[0] if quoted else ""

@@ -137,7 +137,7 @@ def load_onnx(model: str | os.PathLike[str] | bytes | onnx.ModelProto, limits: L
     if isinstance(model, (bytes, bytearray, memoryview)):
         return _parse(memoryview(model).cast("B"), ExternalFiles(None), "model", limits)
     path = Path(model)
-    return _parse(_map_file(path), ExternalFiles(path.absolute().parent), path.stem, limits)
+    return _parse(_map_file(path), ExternalFiles(path.absolute().parent), path.name, limits)
 
 
 def _map_file(path: Path) -> memoryview:
@@ -159,7 +159,12 @@ def _map_file(path: Path) -> memoryview:
 
 
 def _parse(data: memoryview, external: ExternalFiles, name: str, limits: Limits) -> Source:
-    skeleton = Skeleton(data)
+    if bytes(data[:4]) == b"PK\x03\x04":
+        raise ModelError("this is a zip file and not an ONNX model", location=name, hint="an artifact is run, not compiled")
+    try:
+        skeleton = Skeleton(data)
+    except ModelError as error:
+        raise ModelError(error.message, location=name, hint=error.hint) from None
     if len(skeleton.message) > limits.message_bytes:
         raise ModelError("the graph without its weights is over 2 GiB", location=name)
     try:

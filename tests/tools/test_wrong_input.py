@@ -333,7 +333,7 @@ def test_a_damaged_artifact(shell: Shell, verb: str, kind: str) -> None:
 
 def test_an_artifact_is_no_model(shell: Shell) -> None:
     shell.good("compile", "good.onnx")
-    assert "not an ONNX file" in refuse(shell, BAD_MODEL, "compile", "good.irc", "-o", "again.irc")
+    assert "zip file and not an ONNX model" in refuse(shell, BAD_MODEL, "compile", "good.irc", "-o", "again.irc")
     assert "is the model itself" in refuse(shell, USAGE, "compile", "good.irc")
 
 

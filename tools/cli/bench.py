@@ -128,6 +128,8 @@ def _with_progress(contestants: Sequence[Contestant], workload: Workload) -> tup
 def _print(
     measured: Sequence[Measurement], comparisons: Sequence[Comparison], compiled_in: float | None, as_json: bool
 ) -> None:
+    from irc.runtime import FEWEST_ROUNDS
+
     if as_json:
         listed: list[Json] = [each.to_json() for each in measured]
         print_json({"compile_s": compiled_in, "results": listed, "comparisons": [each.to_json() for each in comparisons]})
@@ -153,5 +155,7 @@ def _print(
     print(f"threads: {threads}; one process each, in turns; medians over rounds")
     for each in comparisons:
         print(each)
+    if comparisons and any(len(each.times) < FEWEST_ROUNDS for each in measured):
+        note(f"fewer than {FEWEST_ROUNDS} rounds decide nothing; give --rounds")
     if any(each.error is not None and not each.error < 1e-2 for each in measured):
         note("an error that large is no rounding: `irc compare` says more")
