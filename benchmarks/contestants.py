@@ -18,10 +18,17 @@ def irc() -> Callable[[str, str], None]:
     """irc: capture, O2, emit."""
     import onnxruntime  # noqa: F401  # the reference of constant folding; importing it is no part of optimizing
 
-    from irc.ir import capture, save_onnx
+    from irc.ir import collector_paused, save_onnx
+    from irc.ir.capture import import_model, load_onnx
     from irc.passes import LEVELS, PassManager
 
-    return lambda model, out: save_onnx(PassManager(LEVELS["O2"]).run(capture(model)), out)
+    def optimize(model: str, out: str) -> None:
+        with collector_paused():  # as the command line does
+            source = load_onnx(model)
+            graph = PassManager(LEVELS["O2"]).run(import_model(source), lambda: import_model(source))
+            save_onnx(graph, out)
+
+    return optimize
 
 
 def onnxslim() -> Callable[[str, str], None]:

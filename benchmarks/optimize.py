@@ -1,6 +1,6 @@
 """How long each optimizer takes from a model's file to the better model's file, in how much memory, and what it leaves.
 
-    python -m benchmarks.optimize [MODEL.onnx ...] [--rounds 3] [--tools irc,onnxslim,...] [--json OUT]
+    python -m benchmarks.optimize [MODEL.onnx ...] [--rounds 3] [--tools irc,onnxslim,...] [--timeout S] [--json OUT]
 
 One process a run, tools taking turns; the figure is the median over rounds. Without a model the bars are measured:
 generated graphs of 10,000 and 100,000 ops, and the ratio of their times.
@@ -23,17 +23,15 @@ from rich.table import Table
 from .contestants import CONTESTANTS
 from .generate import generate
 
-TIMEOUT = 600
 
-
-def once(tool: str, model: Path, folder: Path) -> dict[str, float] | str:
+def once(tool: str, model: Path, folder: Path, timeout: float) -> dict[str, float] | str:
     """One run of one tool in a process of its own: its report, or why there is none."""
     out = folder / f"{tool}.onnx"
     command = [sys.executable, "-m", "benchmarks.contestants", tool, str(model), str(out)]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
     except subprocess.TimeoutExpired:
-        return f"over {TIMEOUT} s"
+        return f"over {timeout:.0f} s"
     finally:
         out.unlink(missing_ok=True)
     if done.returncode != 0:
@@ -42,7 +40,7 @@ def once(tool: str, model: Path, folder: Path) -> dict[str, float] | str:
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 
-def measure(model: Path, tools: list[str], rounds: int) -> dict[str, dict[str, float] | str]:
+def measure(model: Path, tools: list[str], rounds: int, timeout: float) -> dict[str, dict[str, float] | str]:
     """The median report of each tool on one model."""
     reports: dict[str, list[dict[str, float]]] = {tool: [] for tool in tools}
     failures: dict[str, str] = {}
@@ -51,7 +49,7 @@ def measure(model: Path, tools: list[str], rounds: int) -> dict[str, dict[str, f
             for tool in tools:
                 if tool in failures:
                     continue
-                report = once(tool, model, Path(folder))
+                report = once(tool, model, Path(folder), timeout)
                 if isinstance(report, str):
                     failures[tool] = report
                 else:
@@ -91,6 +89,7 @@ def main() -> None:
     parser.add_argument("models", nargs="*", type=Path)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--tools", default=",".join(CONTESTANTS))
+    parser.add_argument("--timeout", type=float, default=600, help="seconds after which a tool is given up")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     tools = [tool for tool in arguments.tools.split(",") if tool]
@@ -102,7 +101,7 @@ def main() -> None:
             for ops, path in zip((10_000, 100_000), models, strict=True):
                 generate(ops, path)
         for model in models:
-            collected[model.name] = measure(model, tools, arguments.rounds)
+            collected[model.name] = measure(model, tools, arguments.rounds, arguments.timeout)
             show(model, collected[model.name])
         if not arguments.models:
             _show_growth(list(collected.values()))

@@ -113,7 +113,7 @@ def compile_graph(
     pristine = clone_graph(graph) if options.verify and (options.opt_level >= 2 or own_passes) else None
     start = time.perf_counter()
     manager = pass_manager(options, registry(options.load), instruments)
-    graph = manager.run(graph)
+    graph = manager.run(graph, None if pristine is None else lambda: clone_graph(pristine))
     optimized = time.perf_counter()
     files = engine.lower(graph, target)
     lowered = time.perf_counter()

@@ -1,14 +1,14 @@
 """Runs a pipeline as transactions: after each pass the graph is verified and its signature compared, or the pass never was.
 
 A pass that raises, breaks the IR or changes the signature is rolled back and reported, and the others go on. Rolling back is
-replaying: the passes that did well run again on a copy kept from the start, so that a good run pays for one copy only.
+replaying: the passes that did well run again on the graph as it was captured, so that a good run pays nothing for it.
 """
 
 from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from irc.ir import Graph, IrcError, Tensor, Type, clone_graph, collector_paused, verify
@@ -61,13 +61,15 @@ class PassManager:
     records: list[PassRecord] = field(default_factory=list[PassRecord])
     misses: list[tuple[str, str, str]] = field(default_factory=list[tuple[str, str, str]])
 
-    def run(self, graph: Graph) -> Graph:
-        """The optimized graph: `graph` itself, changed, or a replayed copy after a rollback."""
-        with collector_paused():
-            return self._run(graph)
+    def run(self, graph: Graph, again: Callable[[], Graph] | None = None) -> Graph:
+        """The optimized graph: `graph` itself, changed, or after a rollback what `again` made and was replayed.
 
-    def _run(self, graph: Graph) -> Graph:
-        pristine = clone_graph(graph) if self.passes else graph
+        `again` makes the same graph once more; without it a copy is kept from the start.
+        """
+        with collector_paused():
+            return self._run(graph, again or _copier(graph))
+
+    def _run(self, graph: Graph, again: Callable[[], Graph]) -> Graph:
         for instrument in self.instruments:
             instrument.started(graph)
         spent = 0
@@ -78,7 +80,7 @@ class PassManager:
             left = None if self.rewrite_limit is None else self.rewrite_limit - spent
             record, stop = self._attempt(one, graph, left)
             if record.failure is not None:
-                graph = self._replay(pristine, done)
+                graph = self._replay(again(), done)
             else:
                 spent += record.changes
                 done.append((one, left))
@@ -111,8 +113,7 @@ class PassManager:
         after = op_count(graph) if context.total else before
         return PassRecord(one.name, str(one), seconds, dict(context.counts), before, after), stop
 
-    def _replay(self, pristine: Graph, done: list[tuple[Pass, int | None]]) -> Graph:
-        graph = clone_graph(pristine)
+    def _replay(self, graph: Graph, done: list[tuple[Pass, int | None]]) -> Graph:
         for one, limit in done:
             try:
                 one.run(graph, self._context(limit))
@@ -132,6 +133,11 @@ class PassManager:
         for record in self.records:
             total.update(record.rewrites)
         return total
+
+
+def _copier(graph: Graph) -> Callable[[], Graph]:
+    pristine = clone_graph(graph)
+    return lambda: clone_graph(pristine)
 
 
 Signature = tuple[list[tuple[str, Type, Tensor | None]], list[tuple[str, Type]]]

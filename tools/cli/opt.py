@@ -39,7 +39,8 @@ def opt_command(
     as_json: flags.JsonFlag = False,
 ) -> None:
     """Run passes on a model and write the better model; without -o its text is printed."""
-    from irc.ir import UsageError, capture, save_onnx, specialize
+    from irc.ir import Graph, UsageError, collector_paused, save_onnx, specialize
+    from irc.ir.capture import import_model, load_onnx
     from irc.ir.text import print_graph
     from irc.lowering import pass_manager
     from irc.passes import registry
@@ -52,9 +53,15 @@ def opt_command(
         level=level, passes=passes, load=load, disable=disable, rewrite_limit=rewrite_limit, dim=dim, shape=shape
     )
     manager = pass_manager(options, registry(options.load), instruments(dump_ir, print_after, options.load))
-    graph = capture(model)
-    specialize(graph, options.dims, options.shapes)
-    graph = manager.run(graph)
+    source = load_onnx(model)
+
+    def captured() -> Graph:
+        graph = import_model(source)
+        specialize(graph, options.dims, options.shapes)
+        return graph
+
+    with collector_paused():
+        graph = manager.run(captured(), captured)
     for record in manager.failures:
         note(f"pass '{record.text}' was rolled back and left out: {record.failure}")
     if output is None and not as_json:
