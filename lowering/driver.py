@@ -126,7 +126,8 @@ def compile_graph(
                 hint="compile with --no-verify to have it anyway",
             )
         assert pristine is not None
-        plain = compile_graph(pristine, replace(options, passes=NOTHING), source=source, captured_in=captured_in)
+        settled = replace(options, passes=NOTHING, dims={}, shapes={})  # the copy has its shapes already
+        plain = compile_graph(pristine, settled, source=source, captured_in=captured_in)
         blame = "" if own_passes else "; please report this"
         note = f"the passes were left out, because with them the program {agreement.sentence}{blame}"
         return replace(plain, notes=(*notes, note, *plain.notes))

@@ -267,5 +267,14 @@ def test_passes_that_change_answers_are_left_out(tmp_path: Path) -> None:
     assert not np.allclose(trusted.program.run({"x": x})["y"], np.maximum(x @ normal(4, 4), 0))
 
 
+def test_passes_are_left_out_of_a_specialized_model_too(tmp_path: Path) -> None:
+    """The copy that is compiled instead has its shapes already; giving them again found no dim of that name."""
+    (tmp_path / "mine.py").write_text(WRONG_PASS)
+    options = CompileOptions(passes="double-constants", load=(str(tmp_path / "mine.py"),), shapes={"x": (3, 4)})
+    compiled = compile_model(mlp(), options)
+    assert compiled.agreement.agrees
+    assert compiled.program.inputs[0].shape == (3, 4)
+
+
 def test_integers_are_checked() -> None:
     assert compile_model(one("Neg", I64), CompileOptions()).agreement.output == "y"
