@@ -80,7 +80,10 @@ class FeedChecker:
             for name, size in fed[1:]:
                 if size != fed[0][1]:
                     reason = f"dim {dim} is {fed[0][1]} in {fed[0][0]} but {size} in {name}"
-                    raise FeedError(reason, hint="the model gives both one name, so they have to agree")
+                    raise FeedError(
+                        reason,
+                        hint="the model gives both one name; if they differ on purpose, name them apart or compile with -O0",
+                    )
 
 
 def _plan(entry: SignatureEntry) -> _Plan:
