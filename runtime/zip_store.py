@@ -41,7 +41,7 @@ def add_file(archive: zipfile.ZipFile, name: str, chunks: Iterable[Buffer], size
     info = zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0))
     info.create_system = 3
     info.external_attr = (stat.S_IFREG | 0o644) << 16
-    wide = size >= _FULL32 >> 1
+    wide = size >= zipfile.ZIP64_LIMIT
     stream = archive.fp
     assert stream is not None
     begin = stream.tell() + 30 + len(name) + (20 if wide else 0)  # zipfile puts the sizes in front, where they are wide
@@ -102,7 +102,9 @@ def _read_end(data: memoryview, location: str) -> tuple[int, int, int, int]:
     disk, other, here, count, size, offset, comment = struct.unpack_from("<HHHHIIH", data, end + 4)
     if disk or other or comment or here != count:
         raise ArtifactError("the archive is in parts or has a comment", location=location)
-    if offset != _FULL32 and size != _FULL32 and count != _FULL16:
+    # From 2 GiB on there is a wide record too, though the narrow one can say everything up to 4 GiB.
+    narrow = offset != _FULL32 and size != _FULL32 and count != _FULL16
+    if narrow and (end < 20 or bytes(data[end - 20 : end - 16]) != _LOCATOR64 or offset + size == end):
         return count, size, offset, end
     magic, _, end64, _ = struct.unpack_from("<4sIQI", data, end - 20)
     if magic != _LOCATOR64 or end64 != end - 76 or bytes(data[end64 : end64 + 4]) != _END64:

@@ -63,6 +63,20 @@ def test_round_trip(artifact: Path) -> None:
     assert {name: bytes(opened.read(name)) for name in opened.names} == {n: b"".join(c) for n, c in FILES.items()}
 
 
+@pytest.mark.parametrize("limit", [100, 3000])
+def test_round_trip_with_the_wide_records_of_large_archives(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: int
+) -> None:
+    """Between 2 and 4 GiB an archive has wide records though its narrow ones are not full; the limit is lowered to see it."""
+    monkeypatch.setattr(zipfile, "ZIP64_LIMIT", limit)
+    path = tmp_path / "wide.irc"
+    write_artifact(path, MANIFEST, {"model.onnx": [bytes(2000)], "weights.safetensors": [b"w" * 5000]})
+    opened = open_artifact(path)
+    assert bytes(opened.read("model.onnx")) == bytes(2000)
+    assert bytes(opened.read("weights.safetensors")) == b"w" * 5000
+    assert zipfile.ZipFile(path).testzip() is None
+
+
 def test_round_trip_as_a_folder(tmp_path: Path) -> None:
     write_artifact_folder(tmp_path / "a", MANIFEST, FILES)
     opened = open_artifact(tmp_path / "a")
