@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
 from enum import IntEnum
-from typing import ClassVar, cast
+from typing import ClassVar, Protocol, cast
 
 from irc.ir import Graph, ModelError, Op, UsageError, Value, closest, infer
 
@@ -29,6 +29,41 @@ class LimitReached(Exception):  # noqa: N818  # not an error: it ends the rewrit
     """The rewrite limit is used up; the manager stops here and keeps what was done."""
 
 
+@dataclass(frozen=True)
+class Application:
+    """One rewrite about to be done: `old` values, results of `root`, are to be replaced by `new`, for which `created` was made."""
+
+    rewrite: str
+    contract: Contract
+    root: Op
+    old: tuple[Value, ...]
+    new: tuple[Value, ...]
+    created: tuple[Op, ...] = ()
+
+
+@dataclass(frozen=True)
+class Miss:
+    """Why a rewrite did not apply to an op, and how many ops of its pattern were found before it failed."""
+
+    rewrite: str
+    op: Op
+    reason: str
+    matched: int = 1
+
+    @property
+    def text(self) -> str:
+        """For people: the op, where it came from, and the reason."""
+        return f"{self.op.qualified_name} at {self.op.location}: {self.reason}"
+
+
+class Checker(Protocol):
+    """Looks at each application before it is done, while old and new stand side by side in the graph."""
+
+    def refuse(self, application: Application) -> str | None:
+        """Why the application must not be done, as a clause; None lets it happen."""
+        ...
+
+
 @dataclass
 class Context:
     """What a running pass reports to: counts by rewrite, the limit, what is disabled, and why things did not match."""
@@ -37,8 +72,9 @@ class Context:
     disabled: frozenset[str] = frozenset()
     strictest: Contract = Contract.LOSSY
     counts: Counter[str] = field(default_factory=Counter[str])
-    misses: list[tuple[str, str, str]] = field(default_factory=list[tuple[str, str, str]])
+    misses: list[Miss] = field(default_factory=list[Miss])
     remark: bool = False
+    checker: Checker | None = None
 
     @property
     def total(self) -> int:
@@ -55,10 +91,17 @@ class Context:
         """Whether a rewrite is neither disabled nor beyond the strictest contract in force."""
         return rewrite not in self.disabled and contract <= self.strictest
 
-    def miss(self, rewrite: str, op: Op, reason: str) -> None:
-        """Remember why `rewrite` did not apply to `op`, when remarks are asked for."""
+    def refuses(self, application: Application) -> bool:
+        """Whether the checker forbids an application; the reason is kept as a miss."""
+        reason = None if self.checker is None else self.checker.refuse(application)
+        if reason is not None:
+            self.miss(application.rewrite, application.root, reason)
+        return reason is not None
+
+    def miss(self, rewrite: str, op: Op, reason: str, matched: int = 1) -> None:
+        """Remember why `rewrite` did not apply to `op`, when remarks are asked for; `matched` ops of its pattern were found."""
         if self.remark:
-            self.misses.append((rewrite, str(op.location), f"{op.qualified_name} at {op.location}: {reason}"))
+            self.misses.append(Miss(rewrite, op, reason, matched))
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from irc.ir import Graph, IrcError, Tensor, Type, clone_graph, collector_paused, verify
 
-from .base import Context, Contract, LimitReached, Pass
+from .base import Context, Contract, LimitReached, Miss, Pass
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class PassManager:
     strictest: Contract = Contract.REASSOCIATING
     remark: bool = False
     records: list[PassRecord] = field(default_factory=list[PassRecord])
-    misses: list[tuple[str, str, str]] = field(default_factory=list[tuple[str, str, str]])
+    misses: list[Miss] = field(default_factory=list[Miss])
 
     def run(self, graph: Graph, again: Callable[[], Graph] | None = None) -> Graph:
         """The optimized graph: `graph` itself, changed, or after a rollback what `again` made and was replayed.

@@ -30,7 +30,7 @@ from irc.ir import (
     via,
 )
 
-from .base import Context, Contract, erase_dead, first_line, refresh_results
+from .base import Application, Context, Contract, erase_dead, first_line, refresh_results
 
 
 @dataclass(frozen=True)
@@ -140,6 +140,9 @@ class Rewriter:
             if any(_other_shape(old.type, new.type) for old, new in zip(op.results, values, strict=True)):
                 self._discard()
                 self.context.miss(one.name, op, "its replacement has another shape, so a declared shape is wrong")
+                continue
+            if self.context.refuses(Application(one.name, one.contract, op, tuple(op.results), values, tuple(self._created))):
+                self._discard()
                 continue
             try:
                 self.context.take(one.name)

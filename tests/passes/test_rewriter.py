@@ -74,4 +74,4 @@ def test_a_replacement_of_another_shape_does_not_apply() -> None:
     result = manager.run(parse_graph(GRAPH))
     assert print_graph(result) == print_graph(parse_graph(GRAPH))
     assert not manager.failures
-    assert "its replacement has another shape" in manager.misses[0][2]
+    assert "its replacement has another shape" in manager.misses[0].text

@@ -110,7 +110,7 @@ def test_every_rule_is_shown_to_match_and_not_to_match() -> None:
         manager.run(parse_graph(case.text, name=case.name))
         for name in manager.totals:
             matched[name] = matched.get(name, 0) + 1
-        for name in {name for name, _, _ in manager.misses}:
+        for name in {miss.rewrite for miss in manager.misses}:
             missed[name] = missed.get(name, 0) + 1
     assert not [rule.name for rule in RULES if not matched.get(rule.name)], "no graph shows them match"
     trivial = {"identity", "cast-like-known"}  # they apply wherever types are known
