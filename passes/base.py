@@ -31,7 +31,7 @@ class LimitReached(Exception):  # noqa: N818  # not an error: it ends the rewrit
 
 @dataclass(frozen=True)
 class Application:
-    """One rewrite about to be done: `old` values, results of `root`, are to be replaced by `new`, for which `created` was made."""
+    """One rewrite about to be done: `old`, the results of `root`, give way to `new`, for which the ops `created` were made."""
 
     rewrite: str
     contract: Contract
