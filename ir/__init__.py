@@ -18,7 +18,7 @@ from .garbage import collector_paused
 from .graph import Attribute, EmptyList, Graph, Op, Use, Value, constant_op
 from .infer import make, refresh
 from .location import Location, at, via
-from .reference import evaluate, evaluate_constants
+from .reference import Evaluator, evaluate, evaluate_constants
 from .specialize import parse_dims, parse_shapes, specialize
 from .tensors import SparseTensor, Tensor
 from .types import (
@@ -42,6 +42,7 @@ __all__ = [
     "EmptyList",
     "Emitted",
     "EvaluationError",
+    "Evaluator",
     "Graph",
     "IrcError",
     "Limits",

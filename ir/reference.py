@@ -21,36 +21,49 @@ OLDER_OPSET = 21
 _KEPT_INLINE = frozenset(d for d in DType if d.numpy.kind not in "fiub" or d.bits < 8 or d.text[:2] in ("bf", "f8"))
 
 
+class Evaluator:
+    """A graph ready to be evaluated on one feed after another. Making one raises EvaluationError with the engine's reason."""
+
+    def __init__(self, graph: Graph, opset: int | None = None) -> None:
+        import onnxruntime as ort
+
+        ort.set_default_logger_severity(4)
+        options = ort.SessionOptions()
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+        options.intra_op_num_threads = 1
+        emitted = emit(graph, opset=opset, keep_inline=_KEPT_INLINE)
+        names = list(emitted.weights)
+        options.add_external_initializers(names, [_ort_value(ort, emitted.weights[n]) for n in names])
+        model = emitted.refer(lambda name: (f"{name}.bin", 0, emitted.weights[name].byte_count))
+        try:
+            self._session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # ONNX Runtime's exceptions have no common base but Exception
+            raise _failure(error) from error
+
+    def run(self, feeds: Mapping[str, Array]) -> list[Any]:
+        """The outputs on `feeds` (input name to array), in signature order. Raises EvaluationError where an op fails."""
+        try:
+            return list(self._session.run(None, dict(feeds)))
+        except Exception as error:  # ONNX Runtime's exceptions have no common base but Exception
+            raise _failure(error) from error
+
+
+def _failure(error: Exception) -> EvaluationError:
+    return EvaluationError(f"the reference cannot evaluate this: {reason(error)}")
+
+
 def evaluate(graph: Graph, feeds: Mapping[str, Array] | None = None) -> list[Any]:
     """The outputs of a graph on `feeds` (input name to array), in signature order.
 
     Raises EvaluationError with the engine's reason when the reference cannot run the graph.
     """
-    import onnxruntime as ort
-
-    ort.set_default_logger_severity(4)
     try:
-        return _run(ort, graph, dict(feeds or {}), None)
+        return Evaluator(graph).run(feeds or {})
     except EvaluationError:
         # Some kernels end before the canonical opset (Random*, RoiAlign); a graph that fits an older one runs there.
         if not all(op.domain or schema.fits(op, OLDER_OPSET) for op in graph.walk()):
             raise
-    return _run(ort, graph, dict(feeds or {}), OLDER_OPSET)
-
-
-def _run(ort: Any, graph: Graph, feeds: dict[str, Array], opset: int | None) -> list[Any]:
-    options = ort.SessionOptions()
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.intra_op_num_threads = 1
-    emitted = emit(graph, opset=opset, keep_inline=_KEPT_INLINE)
-    names = list(emitted.weights)
-    options.add_external_initializers(names, [_ort_value(ort, emitted.weights[n]) for n in names])
-    model = emitted.refer(lambda name: (f"{name}.bin", 0, emitted.weights[name].byte_count))
-    try:
-        session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-        return list(session.run(None, feeds))
-    except Exception as error:  # ONNX Runtime's exceptions have no common base but Exception
-        raise EvaluationError(f"the reference cannot evaluate this: {reason(error)}") from error
+    return Evaluator(graph, OLDER_OPSET).run(feeds or {})
 
 
 def evaluate_constants(graph: Graph) -> list[Tensor]:
@@ -86,4 +99,4 @@ def reason(error: Exception) -> str:
     return text.split(" : ", 2)[-1] if text.startswith("[ONNXRuntimeError]") else text
 
 
-__all__: Sequence[str] = ["evaluate", "evaluate_constants", "reason"]
+__all__: Sequence[str] = ["Evaluator", "evaluate", "evaluate_constants", "reason"]

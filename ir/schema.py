@@ -40,6 +40,11 @@ def find(domain: str, name: str, version: int) -> OpSchema | None:
     return None if schema.deprecated else schema
 
 
+def all_schemas() -> list[OpSchema]:
+    """Every schema `onnx.defs` has, all versions of all domains."""
+    return list(onnx.defs.get_all_schemas_with_history())
+
+
 def of(op: Op, opsets: dict[str, int] | None = None) -> OpSchema | None:
     """The schema of an op, or None for a custom one; `opsets` are the outermost graph's."""
     if op.domain == "":

@@ -20,6 +20,7 @@ from .fold_constants import FoldConstants
 from .pads import FoldPads
 from .pipeline import parse_pipeline
 from .rewriter import Rewriter, Rule
+from .rules import Rules
 
 PASSES: tuple[type[Pass], ...] = (
     DeadCode,
@@ -27,25 +28,18 @@ PASSES: tuple[type[Pass], ...] = (
     CommonSubexpressions,
     Canonicalize,
     FoldPads,
+    Rules,
 )
 
 # Folding comes before canonicalization, which reads constants, and after it again, because canonical forms expose new ones.
-# Merging comes when both have made equal things look equal.
-_EXACT: tuple[Pass, ...] = (
-    DeadCode(),
-    FoldConstants(),
-    Canonicalize(),
-    CommonSubexpressions(),
-    FoldConstants(),
-    Canonicalize(),
-    CommonSubexpressions(),
-    DeadCode(),
-)
+# Merging comes when both have made equal things look equal. Rules compute with constants by ops, and the numbers that come
+# of it let more of them match.
+_FIRST: tuple[Pass, ...] = (DeadCode(), FoldConstants(), Canonicalize(), CommonSubexpressions(), FoldConstants())
 
 LEVELS: dict[str, tuple[Pass, ...]] = {
     "O0": (),
-    "O1": _EXACT,
-    "O2": (*_EXACT[:-1], FoldPads(), DeadCode()),
+    "O1": (*_FIRST, Rules(), CommonSubexpressions(), FoldConstants(), DeadCode()),
+    "O2": (*_FIRST, FoldPads(), Rules(), FoldConstants(), Rules(), CommonSubexpressions(), FoldConstants(), DeadCode()),
 }
 LEVELS["O3"] = LEVELS["O2"]
 
@@ -60,7 +54,7 @@ def rule_pass(one: Rule) -> type[Pass]:
         def run(self, graph: Graph, context: Context) -> None:
             Rewriter(graph, (one,), context).run()
 
-    OneRule.__doc__ = one.function.__doc__
+    OneRule.__doc__ = one.doc
     return OneRule
 
 

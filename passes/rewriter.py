@@ -6,8 +6,9 @@ locations of all it replaced; types are never widened.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TypeAlias
 
 from irc.ir import (
     Attribute,
@@ -32,34 +33,43 @@ from irc.ir import (
 
 from .base import Application, Context, Contract, erase_dead, first_line, refresh_results
 
+if TYPE_CHECKING:
+    from .language.tree import RuleTree
+
 
 @dataclass(frozen=True)
 class No:
     """Why a rule does not apply: a lower-case clause that starts with its subject, such as `its input is not constant`."""
 
     reason: str
+    matched: int = 1
+    """How many ops of the rule's pattern were found before it failed."""
 
     def __bool__(self) -> bool:
         return False
 
 
 Replacement = Value | Sequence[Value] | No
+Needs: TypeAlias = Mapping[str, tuple[tuple[frozenset[str], ...], ...]]
 RuleFunction = Callable[[Op, "Rewriter"], Replacement]
 
 
 @dataclass(frozen=True)
 class Rule:
-    """A rewrite of ops named `roots` (no names: of every op), with the contract it keeps."""
+    """A rewrite of ops named `roots` (no names: of every op), with the contract it keeps.
+
+    `doc` says what it does, `sources` who exports what it matches, `tree` is the rule as written in a rule file. `needs` is
+    a quick test: for a root op, rows of sets of op names; in some row, one name of each set must make some operand.
+    """
 
     name: str
     roots: tuple[str, ...]
     contract: Contract
     function: RuleFunction
-
-    @property
-    def doc(self) -> str:
-        """What the rule does, in one line."""
-        return first_line(self.function.__doc__)
+    doc: str
+    sources: tuple[str, ...] = ()
+    tree: RuleTree | None = None
+    needs: Needs = field(default_factory=dict[str, tuple[tuple[frozenset[str], ...], ...]])
 
 
 def rule(*roots: str, contract: Contract = Contract.EXACT) -> Callable[[RuleFunction], Rule]:
@@ -71,7 +81,8 @@ def rule(*roots: str, contract: Contract = Contract.EXACT) -> Callable[[RuleFunc
     """
 
     def decorate(function: RuleFunction) -> Rule:
-        return Rule(function.__name__.strip("_").replace("_", "-"), roots, contract, function)
+        name = function.__name__.strip("_").replace("_", "-")
+        return Rule(name, roots, contract, function, first_line(function.__doc__))
 
     return decorate
 
@@ -125,7 +136,15 @@ class Rewriter:
             self._visit(op)
 
     def _visit(self, op: Op) -> None:
-        for one in (*self._by_root.get(op.qualified_name, ()), *self._anywhere):
+        makers: set[str] | None = None
+        name = op.qualified_name
+        for one in (*self._by_root.get(name, ()), *self._anywhere):
+            needs = one.needs.get(name)
+            if needs is not None and not self.context.remark:
+                if makers is None:
+                    makers = {value.op.name for value in op.operands if value is not None and value.op is not None}
+                if not any(all(not makers.isdisjoint(wanted) for wanted in row) for row in needs):
+                    continue
             self._root, self._created = op, []
             try:
                 answer = one.function(op, self)
@@ -133,7 +152,7 @@ class Rewriter:
                 answer = No(f"the model is inconsistent here: {error.message}")
             if isinstance(answer, No):
                 self._discard()
-                self.context.miss(one.name, op, answer.reason)
+                self.context.miss(one.name, op, answer.reason, answer.matched)
                 continue
             values = (answer,) if isinstance(answer, Value) else tuple(answer)
             self._check(one, op, values)

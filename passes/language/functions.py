@@ -1,0 +1,245 @@
+"""What conditions may ask: one function each, listed in FUNCTIONS. None means that the answer is not known.
+
+A function gets the match and its evaluated arguments. To add one, write it and put it in the list; docs/rules.md has the table.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from irc.ir import Op, SymbolicDim, Tensor, TensorType, Value, dims, schema
+
+from .match import Match
+
+_DEEPEST = 8
+
+
+@dataclass(frozen=True)
+class Function:
+    """A function of the language; its name and signature are those of the Python function, less the match."""
+
+    name: str
+    function: Callable[..., object]
+    least: int
+    most: int | None
+
+    @property
+    def doc(self) -> str:
+        """What it answers, in one line."""
+        return (self.function.__doc__ or "").splitlines()[0]
+
+
+def constant(found: Match, *values: Value | None) -> bool:
+    """Whether all values are constants, or computed from constants only; an absent one is."""
+    return all(value is None or is_constant(value, _DEEPEST) for value in values)
+
+
+def is_constant(value: Value, depth: int) -> bool:
+    """Whether constant folding can compute a value, looking `depth` ops back."""
+    op = value.op
+    if op is None:
+        return False
+    if op.is_constant:
+        return True
+    if depth == 0 or op.bodies or not op.operands or not schema.is_deterministic(op):
+        return False
+    return all(operand is None or is_constant(operand, depth - 1) for operand in op.operands)
+
+
+def absent(found: Match, value: Value | None) -> bool:
+    """Whether an optional operand is absent."""
+    return value is None
+
+
+def rank(found: Match, value: Value | None) -> int | None:
+    """The number of dims."""
+    return None if value is None or value.shape is None else len(value.shape)
+
+
+def dim(found: Match, value: Value, axis: int) -> object:
+    """The size along an axis, which may count from the end."""
+    shape = value.shape
+    return None if shape is None or not -len(shape) <= axis < len(shape) else shape[axis]
+
+
+def shape(found: Match, value: Value) -> object:
+    """All dims, every one known or named."""
+    return None if value.shape is None or any(d is None for d in value.shape) else value.shape
+
+
+def size(found: Match, value: Value) -> object:
+    """The number of elements."""
+    return None if value.shape is None else dims.product(value.shape)
+
+
+def dtype(found: Match, value: Value) -> str | None:
+    """The element type, such as "f32"."""
+    return value.type.dtype.text if isinstance(value.type, TensorType) else None
+
+
+def same_shape(found: Match, first: Value, second: Value) -> bool:
+    """Whether two values are proved to have one shape."""
+    return found.rewriter.same_dims(first.shape, second.shape)
+
+
+def result(found: Match) -> Value:
+    """The first result of the op the rule replaces."""
+    return found.root.results[0]
+
+
+def stretches_to(found: Match, small: Value, large: Value) -> bool:
+    """Whether broadcasting `small` with `large` is proved to give the shape of `large`."""
+    a, b = small.shape, large.shape
+    if a is None or b is None or len(a) > len(b):
+        return False
+    pairs = [(x, y) for x, y in zip(reversed(a), reversed(b), strict=False) if x != 1]
+    return found.rewriter.same_dims([x for x, _ in pairs], [y for _, y in pairs])
+
+
+def per_channel_of(found: Match, value: Value, large: Value, axis: int) -> bool:
+    """Whether `value`, broadcast to `large` without stretching it, varies along `axis` only."""
+    a, b = value.shape, large.shape
+    if a is None or b is None or len(a) > len(b):
+        return False
+    own = axis % len(b) - (len(b) - len(a))
+    if any(size != 1 for i, size in enumerate(a) if i != own):
+        return False
+    return own < 0 or a[own] == 1 or found.rewriter.same_dims((a[own],), (b[axis],))
+
+
+def length(found: Match, items: tuple[object, ...] | str) -> int:
+    """The number of elements of a list."""
+    return len(items)
+
+
+def product(found: Match, items: tuple[object, ...]) -> object:
+    """The product of numbers or dims."""
+    return dims.product([d if isinstance(d, (int, SymbolicDim)) else None for d in items])
+
+
+def axes(found: Match, given: int | tuple[int, ...], value: Value) -> tuple[int, ...] | None:
+    """Axes of a value counted from the front and sorted."""
+    if value.shape is None:
+        return None
+    listed = given if isinstance(given, tuple) else (given,)
+    return tuple(sorted(a % len(value.shape) for a in listed)) if value.shape else ()
+
+
+def inverse(found: Match, permutation: tuple[int, ...]) -> tuple[int, ...]:
+    """The permutation that undoes one."""
+    return tuple(sorted(range(len(permutation)), key=permutation.__getitem__))
+
+
+def compose(found: Match, outer: tuple[int, ...], inner: tuple[int, ...]) -> tuple[int, ...] | None:
+    """The permutation of Transpose(Transpose(x, inner), outer)."""
+    return tuple(inner[i] for i in outer) if len(outer) == len(inner) else None
+
+
+def swaps_last(found: Match, permutation: tuple[int, ...]) -> bool:
+    """Whether a permutation swaps the last two dims and leaves the others."""
+    count = len(permutation)
+    return count >= 2 and permutation == (*range(count - 2), count - 1, count - 2)
+
+
+def all_of(found: Match, value: Value, low: float, high: float) -> bool:
+    """Whether all elements of a constant lie in [low, high]; NaN does not."""
+    tensor = value.constant
+    if tensor is None or not (tensor.dtype.is_float or tensor.dtype.is_integer):
+        return False
+    array = tensor.array.astype(np.float64)
+    return bool(((array >= low) & (array <= high)).all())
+
+
+def uniform(found: Match, value: Value) -> float | int | None:
+    """The one number all elements of a constant are."""
+    tensor = value.constant
+    return None if tensor is None or not tensor.size else _uniform(tensor)
+
+
+def _uniform(tensor: Tensor) -> float | int | None:
+    if not (tensor.dtype.is_float or tensor.dtype.is_integer):
+        return None
+    flat = tensor.array.reshape(-1)
+    if not bool((flat == flat[0]).all()):
+        return None
+    return float(flat[0]) if tensor.dtype.is_float else int(flat[0])
+
+
+def integers(found: Match, value: Value | None) -> tuple[int, ...] | None:
+    """The elements of an integer constant of rank 0 or 1."""
+    tensor = None if value is None else value.constant
+    if tensor is None or not tensor.dtype.is_integer or len(tensor.shape) > 1 or tensor.size > 64:
+        return None
+    return tuple(int(v) for v in tensor.to_list())
+
+
+def maker(found: Match, value: Value) -> str:
+    """The name of the op that makes a value, or "" for an input."""
+    op: Op | None = value.op
+    return "" if op is None else op.qualified_name
+
+
+def spatial(found: Match, value: Value) -> int | None:
+    """The number of dims after batch and channel."""
+    return None if value.shape is None or len(value.shape) < 2 else len(value.shape) - 2
+
+
+def sqrt(found: Match, number: float) -> float | None:
+    """The square root."""
+    return math.sqrt(number) if number >= 0 else None
+
+
+def absolute(found: Match, number: float) -> float:
+    """The absolute value."""
+    return abs(number)
+
+
+def repeated(found: Match, item: object, count: int) -> tuple[object, ...]:
+    """A list of the same element."""
+    return (item,) * count
+
+
+def counting(found: Match, start: int, stop: int) -> tuple[int, ...]:
+    """The integers from `start` up to and without `stop`."""
+    return tuple(range(start, stop))
+
+
+def _listed(function: Callable[..., object], least: int, most: int | None, name: str = "") -> Function:
+    return Function(name or function.__name__, function, least, most)
+
+
+FUNCTIONS: dict[str, Function] = {
+    one.name: one
+    for one in (
+        _listed(constant, 1, None),
+        _listed(absent, 1, 1),
+        _listed(rank, 1, 1),
+        _listed(dim, 2, 2),
+        _listed(shape, 1, 1),
+        _listed(size, 1, 1),
+        _listed(dtype, 1, 1),
+        _listed(same_shape, 2, 2),
+        _listed(result, 0, 0),
+        _listed(stretches_to, 2, 2),
+        _listed(per_channel_of, 3, 3),
+        _listed(length, 1, 1),
+        _listed(product, 1, 1),
+        _listed(axes, 2, 2),
+        _listed(inverse, 1, 1),
+        _listed(compose, 2, 2),
+        _listed(swaps_last, 1, 1),
+        _listed(all_of, 3, 3),
+        _listed(uniform, 1, 1),
+        _listed(integers, 1, 1),
+        _listed(maker, 1, 1),
+        _listed(spatial, 1, 1),
+        _listed(sqrt, 1, 1),
+        _listed(absolute, 1, 1),
+        _listed(repeated, 2, 2),
+        _listed(counting, 2, 2),
+    )
+}

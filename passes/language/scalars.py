@@ -1,0 +1,156 @@
+"""Expressions over numbers, lists, words and dims, as conditions, attributes and `let $s` hold them.
+
+A condition about which too little is known is not false but unproven, which blocks a match all the same: `not` makes it
+no truer.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Callable
+
+from irc.ir import SymbolicDim, Value, dims
+
+from .functions import FUNCTIONS
+from .match import Match, Unproven
+from .tree import Alias, Binary, Call, Conditional, DimName, Expression, Index, Listing, Number, ScalarName, Text, Unary, ValueName
+
+_NUMBERS: dict[str, Callable[[float, float], object]] = {
+    "+": operator.add,
+    "-": operator.sub,
+    "*": operator.mul,
+    "/": operator.truediv,
+    "**": operator.pow,
+}
+_DIMS = {
+    "+": dims.add,
+    "-": lambda a, b: dims.add(a, dims.negate(b)),
+    "*": dims.multiply,
+    "/": dims.divide,
+}
+_ORDER: dict[str, Callable[[float, float], bool]] = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
+
+
+def evaluate(node: Expression, found: Match) -> object:
+    """What an expression stands for: a number, text, tuple, tensor, dim or Value. Raises Unproven for what is not known."""
+    match node:
+        case Number(value=value) | Text(value=value):
+            return value
+        case ScalarName(name=name):
+            return found.scalars.get(name)
+        case DimName(name=name):
+            return found.dims[name]
+        case ValueName(name=name):
+            bound = found.values.get(name)
+            return bound if isinstance(bound, tuple) else found.value(name)
+        case Listing(items=items):
+            return tuple(evaluate(item, found) for item in items)
+        case Index(sequence=sequence, index=index):
+            return _element(evaluate(sequence, found), evaluate(index, found))
+        case Call(name=name, arguments=arguments):
+            return _call(name, tuple(evaluate(a, found) for a in arguments), found)
+        case Unary(operator="not", operand=operand):
+            return not evaluate(operand, found)
+        case Unary(operand=operand):
+            return _arithmetic("-", 0, evaluate(operand, found))
+        case Conditional(condition=condition, yes=yes, no=no):
+            return evaluate(yes if evaluate(condition, found) else no, found)
+        case Binary(operator="and", left=left, right=right):
+            return evaluate(left, found) and evaluate(right, found)
+        case Binary(operator="or", left=left, right=right):
+            return _either(left, right, found)
+        case Binary(operator=sign, left=left, right=right):
+            return _binary(sign, evaluate(left, found), evaluate(right, found), found)
+        case Alias() | _:
+            raise AssertionError(node)
+
+
+def _either(left: Expression, right: Expression, found: Match) -> object:
+    try:
+        first = evaluate(left, found)
+    except Unproven:
+        first = None
+    return first or evaluate(right, found)
+
+
+def _call(name: str, arguments: tuple[object, ...], found: Match) -> object:
+    answer = FUNCTIONS[name].function(found, *arguments)
+    if answer is None:
+        raise Unproven(f"`{name}` is not known")
+    return answer
+
+
+def _element(sequence: object, index: object) -> object:
+    if not isinstance(sequence, tuple) or not isinstance(index, int) or not -len(sequence) <= index < len(sequence):
+        raise Unproven(f"there is no element {index} of {sequence}")
+    return sequence[index]
+
+
+def _binary(sign: str, left: object, right: object, found: Match) -> object:
+    if sign == "==":
+        return equal(left, right, found)
+    if sign == "!=":
+        return different(left, right)
+    if sign == "in":
+        assert isinstance(right, tuple)
+        return any(equal(left, item, found) for item in right)
+    if sign in _ORDER:
+        return _ordered(sign, left, right)
+    return _arithmetic(sign, left, right)
+
+
+def _arithmetic(sign: str, left: object, right: object) -> object:
+    if isinstance(left, tuple) and isinstance(right, tuple) and sign == "+":
+        return (*left, *right)
+    if isinstance(left, SymbolicDim) or isinstance(right, SymbolicDim):
+        if not isinstance(left, (int, SymbolicDim)) or not isinstance(right, (int, SymbolicDim)) or sign not in _DIMS:
+            raise Unproven(f"`{sign}` is not defined for these dims")
+        answer = _DIMS[sign](left, right)
+        if answer is None:
+            raise Unproven("the size is not known")
+        return answer
+    if not isinstance(left, (int, float)) or not isinstance(right, (int, float)):
+        raise Unproven(f"`{sign}` is not defined for {left} and {right}")
+    if sign == "/" and isinstance(left, int) and isinstance(right, int) and right and left % right == 0:
+        return left // right
+    try:
+        return _NUMBERS[sign](left, right)
+    except (ArithmeticError, ValueError):
+        raise Unproven(f"{left} {sign} {right} has no value") from None
+
+
+def equal(left: object, right: object, found: Match) -> bool:
+    """Whether two things are proved equal; named dims are, where the names are."""
+    if isinstance(left, tuple) and isinstance(right, tuple):
+        return len(left) == len(right) and all(equal(a, b, found) for a, b in zip(left, right, strict=True))
+    if isinstance(left, SymbolicDim) or isinstance(right, SymbolicDim):
+        if left != right:
+            return False
+        found.rewriter.assume((left,) if isinstance(left, SymbolicDim) else ())
+        return True
+    if isinstance(left, Value) or isinstance(right, Value):
+        return left is right
+    if isinstance(left, float) and isinstance(right, (int, float)):
+        return left == right or math.isclose(left, right, rel_tol=1e-7)
+    return left == right
+
+
+def different(left: object, right: object) -> bool:
+    """Whether two things are proved to differ; dims of other names may still be equal."""
+    if isinstance(left, SymbolicDim) or isinstance(right, SymbolicDim):
+        gap = dims.add(_dim(left), dims.negate(_dim(right)))
+        return isinstance(gap, int) and gap != 0
+    return left != right
+
+
+def _dim(thing: object) -> int | SymbolicDim:
+    if not isinstance(thing, (int, SymbolicDim)):
+        raise Unproven(f"{thing} is no size")
+    return thing
+
+
+def _ordered(sign: str, left: object, right: object) -> bool:
+    if isinstance(left, (int, float)) and isinstance(right, (int, float)):
+        return _ORDER[sign](left, right)
+    raise Unproven(f"{left} {sign} {right} is not known")
