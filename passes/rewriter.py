@@ -66,10 +66,10 @@ class Rule:
     roots: tuple[str, ...]
     contract: Contract
     function: RuleFunction
-    doc: str
+    doc: str = ""
     sources: tuple[str, ...] = ()
-    tree: RuleTree | None = None
-    needs: Needs = field(default_factory=dict[str, tuple[tuple[frozenset[str], ...], ...]])
+    tree: RuleTree | None = field(default=None, compare=False)
+    needs: Needs = field(default_factory=dict[str, tuple[tuple[frozenset[str], ...], ...]], compare=False)
 
 
 def rule(*roots: str, contract: Contract = Contract.EXACT) -> Callable[[RuleFunction], Rule]:

@@ -14,21 +14,18 @@ import numpy as np
 from irc.ir import Attribute, DType, SymbolicDim, Tensor, TensorType, Value, schema
 
 from ..rewriter import No
+from .attributes import as_list
 from .builders import BUILDERS
 from .match import Match, Unproven
 from .scalars import evaluate
-from .substitute import walk
 from .tree import (
     Binary,
     Call,
     Conditional,
     Expression,
     Let,
-    Listing,
-    Number,
     Operation,
     Result,
-    ScalarName,
     SetAttribute,
     Unary,
     ValueName,
@@ -75,10 +72,7 @@ class Builder:
         return (*made, *results[len(made) :])
 
     def _needed(self, node: Expression, kind: object) -> Value:
-        value = self.value(node, kind.dtype if isinstance(kind, TensorType) else None)
-        if value is None:
-            raise Unproven("the value to put in its place is absent")
-        return value
+        return _present(self.value(node, kind.dtype if isinstance(kind, TensorType) else None))
 
     def value(self, node: Expression, wanted: DType | None) -> Value | None:
         """The value an expression stands for; a number becomes a constant of dtype `wanted`."""
@@ -99,14 +93,16 @@ class Builder:
                 return self.value(left, wanted) or self.value(right, wanted)
             case Binary(operator=sign, left=left, right=right):
                 first, second = self._operands((left, right), ("T", "T"), (None, None), wanted)
-                return self.found.rewriter.op(ARITHMETIC[sign], [first, second])
+                return self.found.rewriter.op(ARITHMETIC[sign], [_present(first), _present(second)])
             case Unary(operand=operand):
-                return self.found.rewriter.op("Neg", [self.value(operand, wanted)])
+                return self.found.rewriter.op("Neg", [_present(self.value(operand, wanted))])
             case Operation():
                 return self._operation(node)
             case Call(name=name, arguments=arguments):
                 given = [evaluate(a, self.found) if is_scalar(a) else self.value(a, wanted) for a in arguments]
-                return BUILDERS[name].function(self.found, *given)
+                made = BUILDERS[name].function(self.found, *given)
+                assert isinstance(made, Value)
+                return made
             case _:
                 raise AssertionError(node)
 
@@ -140,7 +136,7 @@ class Builder:
         if value is None:
             attributes.pop(one.name, None)
             return
-        if isinstance(value, SymbolicDim) or (isinstance(value, tuple) and any(isinstance(v, SymbolicDim) for v in value)):
+        if any(isinstance(v, SymbolicDim) for v in _items(value)):
             raise Unproven(f"{one.name} would hold a dim that is not known")
         attributes[one.name] = int(value) if isinstance(value, bool) else value  # type: ignore[assignment]  # plain by now
 
@@ -166,7 +162,7 @@ class Builder:
             return thing
         if isinstance(thing, Tensor):
             return self.found.rewriter.constant(thing)
-        items = thing if isinstance(thing, tuple) else (thing,)
+        items = _items(thing)
         if any(not isinstance(item, (int, float)) for item in items):
             raise Unproven(f"{thing} is not known when compiling")
         dtype = wanted or (DType.I64 if all(isinstance(i, int) for i in items) else None)
@@ -175,6 +171,17 @@ class Builder:
         with np.errstate(all="ignore"):
             array = np.asarray(thing, np.int64 if dtype.is_integer else np.float64).astype(dtype.numpy)
         return self.found.rewriter.constant(Tensor.from_array(array, dtype))
+
+
+def _items(thing: object) -> tuple[object, ...]:
+    items = as_list(thing)
+    return (thing,) if items is None else items
+
+
+def _present(value: Value | None) -> Value:
+    if value is None:
+        raise Unproven("an operand of the right side is absent")
+    return value
 
 
 @lru_cache(maxsize=4096)
@@ -195,9 +202,10 @@ def formals(domain: str, name: str, count: int) -> tuple[tuple[str, ...], tuple[
 
 def _index_dtype(admitted: frozenset[str]) -> DType | None:
     """Operands that are indices admit int32 and int64 only; numbers for them are int64."""
-    return DType.I64 if admitted == {"tensor(int32)", "tensor(int64)"} else None
+    return DType.I64 if admitted <= _INDEX_STRINGS else None
 
 
+_INDEX_STRINGS = frozenset({"tensor(int32)", "tensor(int64)"})
 _BY_STRING = {schema.type_string(TensorType(d, None)): d for d in DType}
 
-__all__ = ["ARITHMETIC", "Builder", "Listing", "Number", "ScalarName", "formals", "is_scalar", "walk"]
+__all__ = ["ARITHMETIC", "Builder", "formals", "is_scalar"]

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 from irc.ir import closest, schema, types
 
-from .building import is_scalar
 from .builders import BUILDERS
+from .building import is_scalar
 from .errors import RuleError, Source
 from .functions import FUNCTIONS, Function
 from .match import KINDS
@@ -120,7 +120,9 @@ def _check_op(node: Node, source: Source, *, pattern: bool) -> None:
             hint = closest(attribute.name, known) or (f"it has {', '.join(known)}" if known else "it has none")
             raise source.error(f"{node.name} has no attribute '{attribute.name}'", attribute.place, hint)
         if not pattern and not is_scalar(attribute.value):
-            raise source.error(f"attribute '{attribute.name}' is a value", attribute.place, "attributes are numbers, words and lists")
+            raise source.error(
+                f"attribute '{attribute.name}' is a value", attribute.place, "attributes are numbers, words and lists"
+            )
     if pattern and node.copies:
         return
     if not pattern and node.is_open:

@@ -12,15 +12,14 @@ from .building import ARITHMETIC, Builder
 from .checking import check_rule, duplicates
 from .errors import Source
 from .match import Match
+from .op_pattern import AttributePattern, OpPattern
 from .parser import parse_rules
 from .patterns import (
     AliasPattern,
     AnyPattern,
-    AttributePattern,
     EitherPattern,
     ListPattern,
     NumberPattern,
-    OpPattern,
     Pattern,
     RestPattern,
     ScalarPattern,

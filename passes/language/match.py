@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from irc.ir import Dim, DType, Graph, Op, TensorType, Value, dims
 
-from .patterns import Goals, Pattern
+from .patterns import Bound, Goals, Pattern
 from .tree import Declaration, Expression, Let, ShapeItem
 
 if TYPE_CHECKING:
@@ -29,10 +29,10 @@ class Match:
     lets: Sequence[Let]
     conditions: Sequence[tuple[Expression, str]]
     remark: bool
-    values: dict[str, Value | tuple[Value | None, ...] | None] = field(default_factory=dict)
+    values: dict[str, Bound] = field(default_factory=dict[str, Bound])
     scalars: dict[str, object] = field(default_factory=dict[str, object])
     ops: dict[str, Op] = field(default_factory=dict[str, Op])
-    dims: dict[str, Dim | tuple[Dim, ...]] = field(default_factory=dict)
+    dims: dict[str, Dim | tuple[Dim, ...]] = field(default_factory=dict[str, Dim | tuple[Dim, ...]])
     matched: dict[Op, bool] = field(default_factory=dict[Op, bool])
     wide: int = 0
     reason: str = "its operands do not match"

@@ -76,14 +76,14 @@ _TERMINALS = {"NAME": "a name in kebab-case", "IDENT": "a word", "UPPER": "an op
 
 
 def _unexpected(error: lark.exceptions.UnexpectedInput, source: Source) -> RuleError:
-    if isinstance(error, lark.exceptions.UnexpectedEOF):
-        lines = source.text.splitlines() or [""]
+    if isinstance(error, lark.exceptions.UnexpectedEOF) or getattr(getattr(error, "token", None), "type", "") == "$END":
+        lines = source.text.rstrip().splitlines() or [""]
         return source.error("the file ends in the middle of a rule", Place(len(lines), len(lines[-1]) + 1, 1))
     token = getattr(error, "token", None)
     width = len(token) if isinstance(token, Token) else 1
     what = f"'{token}'" if isinstance(token, Token) else "this character"
     expected = sorted(set(getattr(error, "expected", None) or getattr(error, "allowed", None) or ()))
-    words = [_TERMINALS.get(word, word.lower()) for word in expected if not word.startswith("_")]
+    words = [str(_TERMINALS.get(word, word.lower())) for word in expected if not word.startswith("_")]
     hint = f"expected {', '.join(words)}" if 0 < len(words) <= 8 else None
     return source.error(f"{what} does not belong here", Place(max(error.line, 1), max(error.column, 1), width), hint)
 
@@ -166,11 +166,11 @@ class _Builder:
         meta = item.meta
         return " ".join(self.source.text[meta.start_pos : meta.end_pos].split())
 
-    def _declaration(self, tree: Tree[Token]) -> Declaration:
-        *names, kind = tree.children
-        assert isinstance(kind, Tree)
-        words = tuple(_word(c) for c in kind.children if isinstance(c, Tree) and c.data == "dtype")
-        dims = [c for c in kind.children if isinstance(c, Tree) and c.data != "dtype"]
+    def _declaration(self, tree: Any) -> Declaration:
+        *names, kind = list[Any](tree.children)
+        parts: list[Any] = list(kind.children)
+        words = tuple(_word(c) for c in parts if isinstance(c, Tree) and c.data == "dtype")
+        dims: list[Any] = [c for c in parts if isinstance(c, Tree) and c.data != "dtype"]
         bracketed = self._text(kind).endswith("]")
         shape = tuple(_SHAPE_ITEMS[d.data](d) for d in dims) if bracketed else None
         return Declaration(_place(tree), tuple(str(n)[1:] for n in names), words, shape)

@@ -6,15 +6,18 @@ first order fails later on is tried in the other.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from functools import lru_cache
-from typing import Protocol, TypeAlias
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import numpy as np
 
-from irc.ir import Attribute, DType, EmptyList, Op, Tensor, Value, schema
+from irc.ir import DType, Op, Tensor, Value
 
+if TYPE_CHECKING:
+    from .op_pattern import OpPattern
+
+Bound: TypeAlias = Value | tuple[Value | None, ...] | None
 Goals: TypeAlias = "tuple[Pattern, Value | None, Goals] | None"
 
 COMMUTATIVE = frozenset({"Add", "Mul", "And", "Or", "Xor", "Equal", "Max", "Min", "Sum", "Mean"})
@@ -23,7 +26,7 @@ COMMUTATIVE = frozenset({"Add", "Mul", "And", "Or", "Xor", "Equal", "Max", "Min"
 class Bindings(Protocol):
     """What patterns bind and ask while they match; `match.Match` is the one there is."""
 
-    values: dict[str, Value | tuple[Value | None, ...] | None]
+    values: dict[str, Bound]
     scalars: dict[str, object]
     ops: dict[str, Op]
     matched: dict[Op, bool]
@@ -108,7 +111,7 @@ class NumberPattern:
         tensor = None if value is None else value.constant
         if tensor is None or not _is_number(tensor, self.number, self.tolerance):
             if found.remark:
-                found.fail(f"{_spoken(value)} is not {self.number}")
+                found.fail(f"{spoken(value)} is not {self.number}")
             return False
         wide = bool(tensor.shape)
         found.wide += wide
@@ -134,7 +137,7 @@ class ScalarPattern:
         number = None if tensor is None else scalar_of(tensor)
         if tensor is None or number is None:
             if found.remark:
-                found.fail(f"{_spoken(value)} is no constant number for ${self.name}")
+                found.fail(f"{spoken(value)} is no constant number for ${self.name}")
             return False
         if self.name in found.scalars:
             return found.scalars[self.name] == number and found.proceed(rest)
@@ -163,14 +166,14 @@ class ListPattern:
         tensor = None if value is None else value.constant
         if tensor is None or not tensor.dtype.is_integer or tensor.shape != (len(self.items),):
             if found.remark:
-                found.fail(f"{_spoken(value)} is no constant list of {len(self.items)}")
+                found.fail(f"{spoken(value)} is no constant list of {len(self.items)}")
             return False
         added: list[str] = []
         for item, number in zip(self.items, tensor.to_list(), strict=True):
             known = found.scalars.get(item, number) if isinstance(item, str) else number if item is None else item
             if known != number:
                 if found.remark:
-                    found.fail(f"{_spoken(value)} holds {number}, not {known}")
+                    found.fail(f"{spoken(value)} holds {number}, not {known}")
                 break
             if isinstance(item, str) and item not in found.scalars:
                 found.scalars[item] = int(number)
@@ -229,176 +232,6 @@ class AliasPattern:
         return iter(())
 
 
-@dataclass(frozen=True)
-class AttributePattern:
-    """An attribute, its schema default where absent: equal to `literal`, or bound to `name`, or (both None) anything."""
-
-    attribute: str
-    literal: object = None
-    name: str | None = None
-    optional: bool = False
-
-
-@dataclass(frozen=True)
-class OpPattern:
-    """An op of one of `names` with these operands and attributes; attributes not mentioned must be at their defaults.
-
-    `is_open` admits any others; `shared` admits users outside the match; the value must be result `index`.
-    """
-
-    domain: str
-    names: frozenset[str]
-    operands: tuple[Pattern, ...]
-    attributes: tuple[AttributePattern, ...] = ()
-    is_open: bool = False
-    shared: bool = False
-    alias: str = ""
-    index: int = 0
-    mentioned: frozenset[str] = field(default=frozenset())
-
-    def roots(self) -> Iterator[OpPattern]:
-        """Itself."""
-        yield self
-
-    def match(self, value: Value | None, rest: Goals, found: Bindings) -> bool:
-        """See Pattern."""
-        op = None if value is None else value.op
-        if value is None or op is None:
-            if found.remark:
-                found.fail(f"{_spoken(value)} is no {self.spoken}")
-            return False
-        if op.name not in self.names or op.domain != self.domain or op.version is not None or value.index != self.index:
-            if found.remark:
-                found.fail(f"{_spoken(value)} is made by {op.qualified_name}, not by {self.spoken}")
-            return False
-        if self.alias and found.ops.get(self.alias, op) is not op:
-            found.fail(f"%{self.alias} is not the same op in both places")
-            return False
-        operands = self._aligned(op)
-        if operands is None:
-            if found.remark:
-                found.fail(f"{op} has {len(op.operands)} operands")
-            return False
-        return self._bind(op, operands, rest, found)
-
-    @property
-    def spoken(self) -> str:
-        """For messages."""
-        return " or ".join(sorted(self.names))
-
-    def _aligned(self, op: Op) -> Sequence[Value | tuple[Value | None, ...] | None] | None:
-        """One operand for each pattern, or None when their numbers do not go together."""
-        given, wanted = op.operands, self.operands
-        if len(given) == len(wanted) and not (wanted and isinstance(wanted[-1], RestPattern)):
-            return given
-        if wanted and isinstance(wanted[-1], RestPattern):
-            count = len(wanted) - 1
-            return None if len(given) < count else (*given[:count], tuple(given[count:]))
-        if len(given) > len(wanted):
-            return None if any(v is not None for v in given[len(wanted) :]) else given[: len(wanted)]
-        return (*given, *[None] * (len(wanted) - len(given)))
-
-    def _bind(self, op: Op, operands: Sequence[object], rest: Goals, found: Bindings) -> bool:
-        undo: list[str] = []
-        new_alias = bool(self.alias) and self.alias not in found.ops
-        outer = found.matched.get(op)
-        rest_name = ""
-        if self._attributes_match(op, undo, found):
-            if new_alias:
-                found.ops[self.alias] = op
-            found.matched[op] = self.shared or bool(outer)
-            patterns = self.operands
-            if patterns and isinstance(patterns[-1], RestPattern):
-                rest_name = patterns[-1].name
-                if rest_name:
-                    found.values[rest_name] = operands[-1]  # type: ignore[assignment]  # the tuple `_aligned` put there
-                patterns, operands = patterns[:-1], operands[:-1]
-            if self._operands_match(patterns, operands, rest, found):
-                return True
-            if rest_name:
-                del found.values[rest_name]
-            if outer is None:
-                del found.matched[op]
-            else:
-                found.matched[op] = outer
-            if new_alias:
-                del found.ops[self.alias]
-        for name in undo:
-            del found.scalars[name]
-        return False
-
-    def _operands_match(self, patterns: tuple[Pattern, ...], operands: Sequence[object], rest: Goals, found: Bindings) -> bool:
-        goals = rest
-        for pattern, operand in zip(reversed(patterns), reversed(operands), strict=True):
-            goals = (pattern, operand, goals)  # type: ignore[assignment]  # tuples were taken off
-        if found.proceed(goals):
-            return True
-        if len(patterns) != 2 or self.domain or not self.names <= COMMUTATIVE:
-            return False
-        first, second = operands
-        return found.proceed((patterns[0], second, (patterns[1], first, rest)))  # type: ignore[arg-type]  # as above
-
-    def _attributes_match(self, op: Op, undo: list[str], found: Bindings) -> bool:
-        for wanted in self.attributes:
-            actual = attribute_of(op, wanted.attribute)
-            if actual is None and not wanted.optional and wanted.name is not None:
-                found.fail(f"{op} has no attribute {wanted.attribute}")
-                return False
-            if wanted.name is None:
-                if wanted.literal is not None and not _equal(actual, wanted.literal):
-                    if found.remark:
-                        found.fail(f"{op} has {wanted.attribute}={actual}, not {wanted.literal}")
-                    return False
-            elif wanted.name in found.scalars:
-                if not _equal(actual, found.scalars[wanted.name]):
-                    found.fail(f"{op} has another {wanted.attribute}")
-                    return False
-            else:
-                found.scalars[wanted.name] = actual
-                undo.append(wanted.name)
-        if self.is_open:
-            return True
-        for name in op.attributes:
-            if name not in self.mentioned and not _is_default(op, name):
-                if found.remark:
-                    found.fail(f"{op} has {name}={attribute_of(op, name)}")
-                return False
-        return True
-
-
-def attribute_of(op: Op, name: str) -> object:
-    """An attribute as a plain value (text, number, tuple, tensor), its schema default where absent, else None."""
-    value = op.attributes.get(name)
-    return plain(value) if value is not None else _default(op.domain, op.name, name)
-
-
-def plain(value: Attribute | None) -> object:
-    """An attribute without ONNX's wrapping."""
-    if isinstance(value, EmptyList):
-        return ()
-    return value.decode(errors="replace") if isinstance(value, bytes) else value
-
-
-@lru_cache(maxsize=4096)
-def _default(domain: str, name: str, attribute: str) -> object:
-    version = schema.CANONICAL_OPSET if not domain else schema.NEWEST_KNOWN.get(domain)
-    return None if version is None else schema.attribute_default(domain, name, version, attribute)
-
-
-def _is_default(op: Op, name: str) -> bool:
-    default = _default(op.domain, op.name, name)
-    return default is not None and _equal(plain(op.attributes[name]), default)
-
-
-def _equal(actual: object, wanted: object) -> bool:
-    """Equality of attributes; floats are stored in single precision."""
-    if isinstance(actual, float) and isinstance(wanted, (int, float)):
-        return actual == wanted or bool(np.float32(actual) == np.float32(wanted))
-    if isinstance(actual, tuple) and isinstance(wanted, tuple):
-        return len(actual) == len(wanted) and all(map(_equal, actual, wanted))
-    return type(actual) is type(wanted) and bool(actual == wanted)
-
-
 def scalar_of(tensor: Tensor) -> int | float | tuple[int, ...] | None:
     """What `$s` binds for a constant operand, or None when it is neither a number nor a list of integers."""
     if tensor.dtype.is_integer and len(tensor.shape) == 1:
@@ -429,7 +262,8 @@ def _same(known: object, value: Value | None) -> bool:
     return a is not None and b is not None and a.byte_count <= 64 and a.same_as(b)
 
 
-def _spoken(value: Value | None) -> str:
+def spoken(value: Value | None) -> str:
+    """A value as messages name it."""
     if value is None:
         return "an operand"
     return f"%{value.name}" if value.name else "an operand" if value.op is None else f"the result of {value.op}"

@@ -10,25 +10,40 @@ import math
 import operator
 from collections.abc import Callable
 
-from irc.ir import SymbolicDim, Value, dims
+from irc.ir import Dim, SymbolicDim, Value, dims
 
+from .attributes import as_list
 from .functions import FUNCTIONS
 from .match import Match, Unproven
-from .tree import Alias, Binary, Call, Conditional, DimName, Expression, Index, Listing, Number, ScalarName, Text, Unary, ValueName
+from .tree import (
+    Alias,
+    Binary,
+    Call,
+    Conditional,
+    DimName,
+    Expression,
+    Index,
+    Listing,
+    Number,
+    ScalarName,
+    Text,
+    Unary,
+    ValueName,
+)
 
-_NUMBERS: dict[str, Callable[[float, float], object]] = {
-    "+": operator.add,
-    "-": operator.sub,
-    "*": operator.mul,
-    "/": operator.truediv,
-    "**": operator.pow,
+
+def _less(a: Dim, b: Dim) -> Dim:
+    return dims.add(a, dims.negate(b))
+
+
+_NUMBERS: dict[str, Callable[[float, float], float]] = {
+    "+": lambda a, b: a + b,
+    "-": lambda a, b: a - b,
+    "*": lambda a, b: a * b,
+    "/": lambda a, b: a / b,
+    "**": lambda a, b: float(a**b) if isinstance(a, float) or isinstance(b, float) or b < 0 else a**b,
 }
-_DIMS = {
-    "+": dims.add,
-    "-": lambda a, b: dims.add(a, dims.negate(b)),
-    "*": dims.multiply,
-    "/": dims.divide,
-}
+_DIMS: dict[str, Callable[[Dim, Dim], Dim]] = {"+": dims.add, "-": _less, "*": dims.multiply, "/": dims.divide}
 _ORDER: dict[str, Callable[[float, float], bool]] = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
 
 
@@ -82,9 +97,10 @@ def _call(name: str, arguments: tuple[object, ...], found: Match) -> object:
 
 
 def _element(sequence: object, index: object) -> object:
-    if not isinstance(sequence, tuple) or not isinstance(index, int) or not -len(sequence) <= index < len(sequence):
+    items = as_list(sequence)
+    if items is None or not isinstance(index, int) or not -len(items) <= index < len(items):
         raise Unproven(f"there is no element {index} of {sequence}")
-    return sequence[index]
+    return items[index]
 
 
 def _binary(sign: str, left: object, right: object, found: Match) -> object:
@@ -93,16 +109,16 @@ def _binary(sign: str, left: object, right: object, found: Match) -> object:
     if sign == "!=":
         return different(left, right)
     if sign == "in":
-        assert isinstance(right, tuple)
-        return any(equal(left, item, found) for item in right)
+        return any(equal(left, item, found) for item in as_list(right) or ())
     if sign in _ORDER:
         return _ordered(sign, left, right)
     return _arithmetic(sign, left, right)
 
 
 def _arithmetic(sign: str, left: object, right: object) -> object:
-    if isinstance(left, tuple) and isinstance(right, tuple) and sign == "+":
-        return (*left, *right)
+    head, tail = as_list(left), as_list(right)
+    if head is not None and tail is not None and sign == "+":
+        return (*head, *tail)
     if isinstance(left, SymbolicDim) or isinstance(right, SymbolicDim):
         if not isinstance(left, (int, SymbolicDim)) or not isinstance(right, (int, SymbolicDim)) or sign not in _DIMS:
             raise Unproven(f"`{sign}` is not defined for these dims")
@@ -122,8 +138,9 @@ def _arithmetic(sign: str, left: object, right: object) -> object:
 
 def equal(left: object, right: object, found: Match) -> bool:
     """Whether two things are proved equal; named dims are, where the names are."""
-    if isinstance(left, tuple) and isinstance(right, tuple):
-        return len(left) == len(right) and all(equal(a, b, found) for a, b in zip(left, right, strict=True))
+    first, second = as_list(left), as_list(right)
+    if first is not None and second is not None:
+        return len(first) == len(second) and all(equal(a, b, found) for a, b in zip(first, second, strict=True))
     if isinstance(left, SymbolicDim) or isinstance(right, SymbolicDim):
         if left != right:
             return False

@@ -1,4 +1,4 @@
-"""Named patterns: where one is called its body is put in, with the arguments for its parameters and fresh names for the rest."""
+"""Named patterns: a call of one is replaced by its body, with the arguments for its parameters and fresh names for the rest."""
 
 from __future__ import annotations
 
@@ -79,6 +79,18 @@ def map_children(node: Node, function: Callable[[Node], Node]) -> Node:
     return replace(node, **cast("dict[str, Any]", changes)) if changes else node
 
 
+def children_of(node: Node) -> list[Node]:
+    """The nodes directly in `node`."""
+    found: list[Node] = []
+
+    def note(child: Node) -> Node:
+        found.append(child)
+        return child
+
+    map_children(node, note)
+    return found
+
+
 def walk(node: Node) -> list[Node]:
     """The node and all nodes inside it, outer ones first."""
     found: list[Node] = []
@@ -86,10 +98,8 @@ def walk(node: Node) -> list[Node]:
     while pending:
         current = pending.pop()
         found.append(current)
-        children: list[Node] = []
-        map_children(current, lambda child: children.append(child) or child)
-        pending.extend(reversed(children))
+        pending.extend(reversed(children_of(current)))
     return found
 
 
-__all__ = ["Definition", "expand", "map_children", "walk"]
+__all__ = ["Definition", "children_of", "expand", "map_children", "walk"]

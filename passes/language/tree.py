@@ -165,8 +165,22 @@ class Shared(Node):
 
 
 Expression: TypeAlias = (
-    "ValueName | ScalarName | DimName | Number | Text | Listing | Operation | Call | Binary | Unary | Conditional"
-    " | Alternatives | Alias | Result | Index | Shared"
+    ValueName
+    | ScalarName
+    | DimName
+    | Number
+    | Text
+    | Listing
+    | Operation
+    | Call
+    | Binary
+    | Unary
+    | Conditional
+    | Alternatives
+    | Alias
+    | Result
+    | Index
+    | Shared
 )
 
 
