@@ -1,6 +1,6 @@
 """What a program is: types, values, ops, graphs, their text form, their laws, how they come in and go out, what they mean."""
 
-from . import dims, infer, schema, shapes
+from . import dialect, dims, infer, schema, shapes
 from .capture import Limits, capture
 from .clone import clone_graph, clone_op
 from .diagnostics import (
@@ -72,6 +72,7 @@ __all__ = [
     "closest",
     "collector_paused",
     "constant_op",
+    "dialect",
     "dims",
     "emit",
     "evaluate",

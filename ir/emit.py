@@ -14,7 +14,7 @@ from pathlib import Path
 import onnx
 from onnx import GraphProto, ModelProto, TensorProto
 
-from . import proto, schema
+from . import dialect, proto, schema
 from .capture.names import LOCATION_KEY
 from .capture.wire import field_prefix
 from .files import replacing
@@ -107,7 +107,7 @@ class _Emitter:
         model.ir_version = schema.IR_VERSION
         newest = max((op.version for op in self.graph.walk() if op.version is not None), default=schema.CANONICAL_OPSET)
         model.opset_import.append(onnx.helper.make_opsetid("", self.opset or newest))
-        used = {op.domain for op in self.graph.walk()}
+        used = {op.domain for op in self.graph.walk() if not dialect.is_fused(op)}
         for domain in sorted(used - {""}):
             model.opset_import.append(onnx.helper.make_opsetid(domain, self.graph.opsets.get(domain, 1)))
         for key, value in sorted(self.graph.metadata.items()):
@@ -123,6 +123,8 @@ class _Emitter:
         for op in graph:
             if op.is_constant and outermost:
                 self._initializer(op)
+            elif dialect.is_fused(op):
+                self._region(message, op, outermost)
             else:
                 self._node(message, op)
         for index, value in aliases:
@@ -204,6 +206,20 @@ class _Emitter:
             node.metadata_props.add(key=LOCATION_KEY, value=text)
         for name, value in op.attributes.items():
             node.attribute.append(proto.attribute_message(name, value, self._body))
+
+    def _region(self, message: GraphProto, op: Op, outermost: bool) -> None:
+        """The ops of a fused region one after the other: ONNX has no op for it."""
+        body = dialect.body_of(op)
+        for inside, operand in zip(body.inputs, op.operands, strict=True):
+            assert operand is not None
+            self.names[inside] = self.name_of(operand)
+        for inside, result in zip(body.outputs, op.results, strict=True):
+            self.names[inside] = self.name_of(result)
+        for inner in body:
+            if inner.is_constant and outermost:
+                self._initializer(inner)
+            else:
+                self._node(message, inner)
 
     def _node_name(self, op: Op) -> str:
         return unique_name(op.location.name or op.name, self.node_names, self.node_numbers, "_")

@@ -10,7 +10,7 @@ from functools import lru_cache
 import onnx
 from onnx import shape_inference
 
-from . import proto, schema, shapes
+from . import dialect, proto, schema, shapes
 from .diagnostics import ModelError
 from .dims import SymbolicDim
 from .graph import Attribute, EmptyList, Graph, Op, Value, bodies_of
@@ -51,6 +51,9 @@ def infer(op: Op) -> tuple[Type, ...]:
     """The types of all results of an op, as far as its operands tell."""
     if op.is_constant:
         return (op.value.type,)
+    own = dialect.definition(op)
+    if own is not None:
+        return own.infer(op)
     if op.bodies:
         rule = _CONTROL_FLOW.get(op.name) if not op.domain else None
         return rule(op) if rule else (UNKNOWN,) * len(op.results)

@@ -8,7 +8,7 @@ from functools import cache
 
 from onnx.defs import OpSchema
 
-from . import schema
+from . import dialect, schema
 from .diagnostics import ModelError, VerifyError, closest
 from .graph import Attribute, EmptyList, Graph, Op, Use, Value
 from .location import Location
@@ -21,6 +21,10 @@ def check_op(op: Op, opsets: dict[str, int]) -> None:
 
     Raises ModelError with the op's location; says nothing about ops without a schema.
     """
+    own = dialect.definition(op)
+    fault = "" if own is None else own.fault(op)
+    if fault:
+        raise ModelError(f"{op.qualified_name} {fault}", location=str(op.location))
     op_schema = schema.of(op, opsets)
     if op_schema is not None:
         check_form(op_schema, op.qualified_name, op.operands, op.attributes, len(op.results), op.location)
@@ -189,7 +193,7 @@ def _check_schema(op: Op, opsets: dict[str, int]) -> None:
         tuple((name, _shape_of(value)) for name, value in op.attributes.items()),
         tuple(None if v is None else v.type.dtype if isinstance(v.type, TensorType) else v.type for v in op.operands),
     )
-    if form in _good_forms:
+    if form in _good_forms and not op.bodies:
         return
     try:
         check_op(op, opsets)

@@ -17,6 +17,7 @@ from .canonicalize import Canonicalize
 from .cse import CommonSubexpressions
 from .dead_code import DeadCode
 from .fold_constants import FoldConstants
+from .fusion import Fuse, Unfuse
 from .pads import FoldPads
 from .pipeline import parse_pipeline
 from .rewriter import Rewriter, Rule
@@ -29,6 +30,8 @@ PASSES: tuple[type[Pass], ...] = (
     Canonicalize,
     FoldPads,
     Rules,
+    Fuse,
+    Unfuse,
 )
 
 # Folding comes before canonicalization, which reads constants, and after it again, because canonical forms expose new ones.

@@ -25,6 +25,7 @@ from irc.ir import (
     Value,
     VerifyError,
     constant_op,
+    dialect,
     infer,
     schema,
     types,
@@ -120,8 +121,11 @@ class Rewriter:
 
     def run(self) -> None:
         """Apply rules until none applies anywhere."""
+        # A fused region is a kernel already.
+        regions = {id(body) for op in self.graph.walk() if dialect.is_fused(op) for body in op.bodies}
         for op in reversed(list(self.graph.walk())):
-            self._queue(op)
+            if id(op.graph) not in regions:
+                self._queue(op)
         while self._pending:
             op = self._pending.pop()
             self._queued.discard(op)

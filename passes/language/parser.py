@@ -169,8 +169,8 @@ class _Builder:
     def _declaration(self, tree: Any) -> Declaration:
         *names, kind = list[Any](tree.children)
         parts: list[Any] = list(kind.children)
-        words = tuple(_word(c) for c in parts if isinstance(c, Tree) and c.data == "dtype")
-        dims: list[Any] = [c for c in parts if isinstance(c, Tree) and c.data != "dtype"]
+        words = tuple(_word(c) for c in parts if c is not None and c.data == "dtype")
+        dims = [c for c in parts if c is not None and c.data != "dtype"]
         bracketed = self._text(kind).endswith("]")
         shape = tuple(_SHAPE_ITEMS[d.data](d) for d in dims) if bracketed else None
         return Declaration(_place(tree), tuple(str(n)[1:] for n in names), words, shape)
