@@ -59,7 +59,7 @@ RuleFunction = Callable[[Op, "Rewriter"], Replacement]
 class Rule:
     """A rewrite of ops named `roots` (no names: of every op), with the contract it keeps.
 
-    `doc` says what it does, `sources` who exports what it matches, `tree` is the rule as written in a rule file. `needs` is
+    `doc` says what it does, `sources` who exports what it matches, `written` the rule as a rule file has it. `needs` is
     a quick test: for a root op, rows of sets of op names; in some row, one name of each set must make some operand.
     """
 
@@ -69,8 +69,13 @@ class Rule:
     function: RuleFunction
     doc: str = ""
     sources: tuple[str, ...] = ()
-    tree: RuleTree | None = field(default=None, compare=False)
+    written: Callable[[], RuleTree] | None = field(default=None, compare=False)
     needs: Needs = field(default_factory=dict[str, tuple[tuple[frozenset[str], ...], ...]], compare=False)
+
+    @property
+    def tree(self) -> RuleTree | None:
+        """The rule as written in a rule file, or None for one in Python."""
+        return None if self.written is None else self.written()
 
 
 def rule(*roots: str, contract: Contract = Contract.EXACT) -> Callable[[RuleFunction], Rule]:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from irc.ir import Op, Value
 
+from ..base import Contract
 from ..rewriter import Needs, No, Rewriter, Rule
 from .building import ARITHMETIC, Builder
 from .checking import check_rule, duplicates
 from .errors import Source
 from .match import Match
 from .op_pattern import AttributePattern, OpPattern
-from .parser import parse_rules
 from .patterns import (
     AliasPattern,
     AnyPattern,
@@ -24,6 +26,7 @@ from .patterns import (
     RestPattern,
     ScalarPattern,
 )
+from .storing import decoded_rule, encoded, store, stored
 from .substitute import walk
 from .tree import (
     Alias,
@@ -51,28 +54,57 @@ def load_rules(path: Path) -> tuple[Rule, ...]:
 
 def read_rules(text: str, name: str) -> tuple[Rule, ...]:
     """The rules of a text called `name` in messages. Raises RuleError for the first mistake in it."""
-    source = Source(name, text)
-    trees = parse_rules(text, name)
-    duplicates(trees, source)
-    return tuple(_compile(tree, source) for tree in trees)
+    rows = stored(text, name)
+    if rows is None:
+        from .parser import parse_rules  # lark is needed only where nothing was kept
+
+        source = Source(name, text)
+        trees = parse_rules(text, name)
+        duplicates(trees, source)
+        rows = [_row(tree, source) for tree in trees]
+        store(text, name, rows)
+    return tuple(_rule(row, name) for row in rows)
 
 
-def _compile(tree: RuleTree, source: Source) -> Rule:
+def _row(tree: RuleTree, source: Source) -> list[Any]:
+    """All of a rule that is needed before it is tried, and its tree, as plain data. Raises RuleError for a mistake in it."""
     check_rule(tree, source)
-    pattern = _Compiler(tree, source).pattern(tree.pattern)
-    roots = list(pattern.roots())
+    roots = list(_Compiler(tree, source).pattern(tree.pattern).roots())
     if not roots or any(root.index for root in roots):
         raise source.error("a rule starts from the first result of an op", tree.pattern.place)
+    names = sorted({name for root in roots for name in _qualified(root)})
+    needs = {name: [[sorted(wanted) for wanted in row] for row in rows] for name, rows in _needs(roots).items()}
+    return [tree.name, names, int(tree.contract), " ".join(tree.doc.split()), tree.sources, needs, encoded(tree)]
+
+
+def _rule(row: list[Any], file: str) -> Rule:
+    name, roots, contract, doc, sources, needs, tree = row
+    written = _Written(tree)
     return Rule(
-        tree.name,
-        tuple(sorted({name for root in roots for name in _qualified(root)})),
-        tree.contract,
-        _Application(tree, pattern),
-        doc=" ".join(tree.doc.split()),
-        sources=tree.sources,
-        tree=tree,
-        needs=_needs(roots),
+        name,
+        tuple(roots),
+        Contract(contract),
+        _Application(written, file),
+        doc=doc,
+        sources=tuple(sources),
+        written=written,
+        needs={root: tuple(tuple(map(frozenset, wanted)) for wanted in rows) for root, rows in needs.items()},
     )
+
+
+class _Written:
+    """The tree of a rule, made when it is first asked for."""
+
+    def __init__(self, row: Any) -> None:
+        self._row = row
+
+    @cached_property
+    def tree(self) -> RuleTree:
+        """The rule as written."""
+        return decoded_rule(self._row)
+
+    def __call__(self) -> RuleTree:
+        return self.tree
 
 
 def _qualified(root: OpPattern) -> list[str]:
@@ -101,10 +133,20 @@ def _certain(pattern: Pattern) -> frozenset[str]:
 
 @dataclass(frozen=True)
 class _Application:
-    """The function of a compiled rule."""
+    """The function of a rule; its pattern is compiled when it is first tried."""
 
-    tree: RuleTree
-    compiled: Pattern
+    written: _Written
+    file: str
+
+    @cached_property
+    def tree(self) -> RuleTree:
+        """The rule as written."""
+        return self.written.tree
+
+    @cached_property
+    def compiled(self) -> Pattern:
+        """Its pattern, which was checked when it was read."""
+        return _Compiler(self.tree, Source(self.file, "")).pattern(self.tree.pattern)
 
     def __call__(self, op: Op, rewrite: Rewriter) -> tuple[Value, ...] | No:
         remark = rewrite.context.remark
