@@ -111,11 +111,16 @@ def test(*arguments: str) -> int:
 
 
 def bench(which: str = "overhead", *arguments: str) -> int:
-    """Install the peers and measure against them: `bench optimize ...` or `bench overhead ...`."""
+    """Install the peers and measure against them: `bench optimize|overhead|rules|speed ...`."""
     return setup("bench") or run(PYTHON, "-m", f"benchmarks.{which}", *arguments)
 
 
-COMMANDS = {"setup": setup, "demo": demo, "test": test, "lint": lint, "bench": bench}
+def fuzz(graphs: str = "5000", *arguments: str) -> int:
+    """Run every level on so many random graphs against O0; takes minutes, for the night."""
+    return setup() or run(PYTHON, "-m", "tests.passes.fuzz", "--graphs", graphs, *arguments)
+
+
+COMMANDS = {"setup": setup, "demo": demo, "test": test, "lint": lint, "bench": bench, "fuzz": fuzz}
 
 
 def identity() -> dict[str, Any]:
