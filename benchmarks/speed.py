@@ -1,4 +1,4 @@
-"""O2 through ONNX Runtime against the untouched file with ONNX Runtime's own optimizations: a ratio for each model, and their mean.
+"""O2 through ONNX Runtime against the untouched file in ONNX Runtime: a ratio for each model, and their geometric mean.
 
     python -m benchmarks.speed MODEL.onnx ... [--threads 2] [--rounds 10] [--seconds 0.5] [--level 2] [--json OUT]
 

@@ -14,18 +14,23 @@ from irc.ir import Graph, Op, TensorType, Value, clone_op, dialect, schema, via
 
 from .base import Context, Contract, Pass
 
-ELEMENTWISE = frozenset(
+
+def _names(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+ELEMENTWISE = _names(
     "Abs Acos Acosh Add And Asin Asinh Atan Atanh BitShift BitwiseAnd BitwiseNot BitwiseOr BitwiseXor Cast Ceil Celu Clip Cos"
     " Cosh Div Elu Equal Erf Exp Floor Gelu Greater GreaterOrEqual HardSigmoid HardSwish IsInf IsNaN LeakyRelu Less LessOrEqual"
     " Log Max Mean Min Mish Mod Mul Neg Not Or PRelu Pow Reciprocal Relu Round Selu Shrink Sigmoid Sign Sin Sinh Softplus"
-    " Softsign Sqrt Sub Sum Swish Tan Tanh ThresholdedRelu Where Xor".split()
+    " Softsign Sqrt Sub Sum Swish Tan Tanh ThresholdedRelu Where Xor"
 )
 """Ops each element of whose result depends on one element of each operand only."""
-REDUCTIONS = frozenset(
+REDUCTIONS = _names(
     "LayerNormalization LogSoftmax LpNormalization RMSNormalization ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax"
-    " ReduceMean ReduceMin ReduceProd ReduceSum ReduceSumSquare Softmax".split()
+    " ReduceMean ReduceMin ReduceProd ReduceSum ReduceSumSquare Softmax"
 )
-CONTRACTIONS = frozenset("Conv ConvTranspose Gemm MatMul".split())
+CONTRACTIONS = _names("Conv ConvTranspose Gemm MatMul")
 FARTHEST = 256
 """How many ops a search for a path around a region may visit; beyond that the op stays outside."""
 

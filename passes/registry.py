@@ -9,6 +9,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 from irc.ir import Graph, UsageError
 
@@ -18,7 +19,7 @@ from .cse import CommonSubexpressions
 from .dead_code import DeadCode
 from .fold_constants import FoldConstants
 from .fusion import Fuse, Unfuse
-from .pads import FoldPads
+from .language import read_rules
 from .pipeline import parse_pipeline
 from .rewriter import Rewriter, Rule
 from .rules import Rules
@@ -28,7 +29,6 @@ PASSES: tuple[type[Pass], ...] = (
     FoldConstants,
     CommonSubexpressions,
     Canonicalize,
-    FoldPads,
     Rules,
     Fuse,
     Unfuse,
@@ -41,12 +41,13 @@ _FIRST: tuple[Pass, ...] = (DeadCode(), FoldConstants(), Canonicalize(), CommonS
 
 LEVELS: dict[str, tuple[Pass, ...]] = {
     "O0": (),
-    "O1": (*_FIRST, Rules(), CommonSubexpressions(), FoldConstants(), DeadCode()),
-    "O2": (*_FIRST, FoldPads(), Rules(), FoldConstants(), Rules(), CommonSubexpressions(), FoldConstants(), DeadCode()),
+    "O1": (*_FIRST, Rules(), CommonSubexpressions(), DeadCode()),
+    "O2": (*_FIRST, Rules(), CommonSubexpressions(), DeadCode()),
 }
 LEVELS["O3"] = LEVELS["O2"]
 
 ENTRY_POINT = "irc.passes"
+RULE_SUFFIX = ".rules"
 
 
 def rule_pass(one: Rule) -> type[Pass]:
@@ -93,9 +94,25 @@ def _add(found: dict[str, type[Pass]], new: list[type[Pass]], where: str) -> Non
         found[kind.name] = kind
 
 
-def _load(path: Path) -> object:
+def user_rules(files: tuple[str | Path, ...]) -> list[Rule]:
+    """The rules in the `.rules` files among the user's files. Raises UsageError, pointing into the file, for a mistake."""
+    return [rule for path in map(Path, files) if path.suffix == RULE_SUFFIX for rule in _read(path)]
+
+
+def _read(path: Path) -> tuple[Rule, ...]:
     if not path.is_file():
-        raise UsageError(f"there is no file '{path}'", hint="--load takes a Python file with passes or rules")
+        raise UsageError(f"there is no file '{path}'", hint="--load takes a .rules file, or a Python file with passes or rules")
+    try:
+        return read_rules(path.read_text(encoding="utf-8"), str(path))
+    except UnicodeDecodeError:
+        raise UsageError("it is no text in UTF-8", location=str(path)) from None
+
+
+def _load(path: Path) -> object:
+    if path.suffix == RULE_SUFFIX:
+        return _read(path)
+    if not path.is_file():
+        raise UsageError(f"there is no file '{path}'", hint="--load takes a .rules file, or a Python file with passes or rules")
     spec = importlib.util.spec_from_file_location(f"irc_user_{path.stem}", path)
     if spec is None or spec.loader is None:
         raise UsageError(f"'{path}' is no Python file", hint="--load takes a Python file with passes or rules")
@@ -111,7 +128,9 @@ def _load(path: Path) -> object:
 
 def _passes_in(thing: object, where: str) -> list[type[Pass]]:
     candidates = (
-        [thing]
+        list(cast("tuple[object, ...]", thing))
+        if isinstance(thing, tuple)
+        else [thing]
         if not inspect.ismodule(thing)
         else list(dict.fromkeys(v for v in vars(thing).values() if isinstance(v, (type, Rule))))
     )

@@ -6,8 +6,9 @@ clauses give. Raises Inapplicable where the choices made do not fit each other; 
 
 from __future__ import annotations
 
+import contextlib
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -29,6 +30,7 @@ from irc.ir import (
     schema,
 )
 
+from ..rewriter import Rule
 from .building import ARITHMETIC, formals
 from .match import KINDS
 from .patterns import COMMUTATIVE
@@ -82,6 +84,14 @@ def make_example(rule: RuleTree, seed: int, *, symbolic: bool = False) -> Exampl
         return _Maker(rule, random.Random(seed), symbolic).example()
     except ModelError as error:
         raise Inapplicable(str(error)) from error
+
+
+def example_graphs(rule: Rule, tries: int) -> Iterator[Graph]:
+    """The graphs of the first seeds that make sense, for a rule from a rule file; none for one in Python."""
+    for seed in range(tries if rule.tree is not None else 0):
+        with contextlib.suppress(Inapplicable):
+            assert rule.tree is not None
+            yield make_example(rule.tree, seed).graph
 
 
 @dataclass
@@ -376,4 +386,4 @@ def _is_op(node: Expression) -> bool:
     return not isinstance(node, (ValueName, Listing))
 
 
-__all__ = ["Example", "Inapplicable", "make_example"]
+__all__ = ["Example", "example_graphs", "Inapplicable", "make_example"]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from irc.ir import DType, Op, SymbolicDim, Tensor, TensorType, Value, dims, schema
+from irc.ir import Dim, DType, Op, SymbolicDim, Tensor, TensorType, Value, dims, schema, shapes
 
 from .match import Match
 
@@ -98,6 +98,16 @@ def stretches_to(found: Match, small: Value, large: Value) -> bool:
         return False
     pairs = [(x, y) for x, y in zip(reversed(a), reversed(b), strict=False) if x != 1]
     return found.rewriter.same_dims([x for x, _ in pairs], [y for _, y in pairs])
+
+
+def broadcasts_to(found: Match, whole: Value, *parts: Value) -> bool:
+    """Whether broadcasting `parts` with each other is proved to give the shape of `whole`."""
+    together: tuple[Dim, ...] = ()
+    for part in parts:
+        if part.shape is None:
+            return False
+        together = shapes.broadcast_shapes(together, part.shape)
+    return found.rewriter.same_dims(together, whole.shape)
 
 
 def per_channel_of(found: Match, value: Value, large: Value, axis: int) -> bool:
@@ -285,6 +295,7 @@ FUNCTIONS: dict[str, Function] = {
         _listed(same_shape, 2, 2),
         _listed(result, 0, 0),
         _listed(stretches_to, 2, 2),
+        _listed(broadcasts_to, 2, None),
         _listed(per_channel_of, 3, 3),
         _listed(length, 1, 1),
         _listed(product, 1, 1),

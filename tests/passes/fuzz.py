@@ -41,7 +41,8 @@ def complaint(seed: int) -> str | None:
             except EvaluationError:
                 continue
             if wrong:
-                return f"{level}, seed {seed}: {wrong}\n{print_graph(graph)}\nbecame, by {dict(manager.totals)},\n{print_graph(after)}"
+                made = f"became, by {dict(manager.totals)},\n{print_graph(after)}"
+                return f"{level}, seed {seed}: {wrong}\n{print_graph(graph)}\n{made}"
             judged += 1
     return "" if judged else None
 

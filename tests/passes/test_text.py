@@ -19,12 +19,14 @@ from filecheck.matcher import Matcher
 from filecheck.options import Options
 from filecheck.parser import Parser, pattern_for_opts
 
-from irc.ir import EvaluationError, verify
+from irc.ir import EvaluationError, ModelError, verify
 from irc.ir.clone import clone_graph
 from irc.ir.text import parse_graph, print_graph
 from irc.passes import Contract, PassManager, registry
 from irc.passes.canonicalize import RULES
+from irc.passes.rules import catalogue
 
+from .judging import GROWTH, judge, narrowest
 from .meaning import assert_same_meaning, feeds_for
 
 HERE = Path(__file__).parent
@@ -65,6 +67,8 @@ def cases() -> list[Case]:
 
 
 CASES = cases()
+PYTHON = [rule for rule in catalogue() if rule.tree is None]
+"""The rules of the catalogue that are Python; the others' examples and near misses are made from their text."""
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
@@ -101,6 +105,38 @@ def test_meaning(case: Case) -> None:
     assert evaluated, "the reference evaluates it on no feeds"
 
 
+@pytest.mark.parametrize("dtype", ["f64", "f16"])
+@pytest.mark.parametrize("case", [case for case in CASES if "f32[" in case.text], ids=lambda case: case.name)
+def test_meaning_in_other_dtypes(case: Case, dtype: str) -> None:
+    """The same graphs with another float type, as far as they are graphs then; what fires keeps the meaning there too."""
+    text = re.sub(r"\bf32\[", f"{dtype}[", case.text)
+    try:
+        graph = parse_graph(text, name=case.name)
+    except (ModelError, OverflowError):
+        return  # its numbers or its casts are made for f32
+    manager = case.manager()
+    optimized = manager.run(clone_graph(graph))
+    assert not manager.failures, manager.failures
+    contract = max((c for one in manager.passes for _, c, _ in one.rewrites()), default=Contract.EXACT)
+    for seed, special in enumerate((False, True)):
+        feeds = feeds_for(graph, dict.fromkeys("NMK", 2), seed, special=special)
+        try:
+            complaint = judge(graph, optimized, feeds, contract, max(1e-9, GROWTH * narrowest(graph)))
+        except EvaluationError:
+            continue
+        assert not complaint, f"{complaint}\n{print_graph(graph)}\n{print_graph(optimized)}"
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_a_second_run_fires_nothing(case: Case) -> None:
+    if "fuse" in case.flags:
+        pytest.skip("unfuse gives fuse new work")
+    graph = case.manager().run(parse_graph(case.text, name=case.name))
+    again = case.manager()
+    again.run(graph)
+    assert not again.totals
+
+
 def test_every_rule_is_shown_to_match_and_not_to_match() -> None:
     matched: dict[str, int] = {}
     missed: dict[str, int] = {}
@@ -112,7 +148,8 @@ def test_every_rule_is_shown_to_match_and_not_to_match() -> None:
             matched[name] = matched.get(name, 0) + 1
         for name in {miss.rewrite for miss in manager.misses}:
             missed[name] = missed.get(name, 0) + 1
-    assert not [rule.name for rule in RULES if not matched.get(rule.name)], "no graph shows them match"
+    assert not [rule.name for rule in (*RULES, *PYTHON) if not matched.get(rule.name)], "no graph shows them match"
     trivial = {"identity", "cast-like-known"}  # they apply wherever types are known
     few = [rule.name for rule in RULES if missed.get(rule.name, 0) < 2 and rule.name not in trivial]
     assert not few, "fewer than two near misses"
+    assert not [rule.name for rule in PYTHON if missed.get(rule.name, 0) < 3], "fewer than three near misses"
