@@ -121,14 +121,16 @@ class Rewriter:
                 self._anywhere.append(one)
             for root in one.roots:
                 self._by_root.setdefault(root, []).append(one)
+        for own in self._by_root.values():
+            own.extend(self._anywhere)
         self._shared = _shared_names(self.graph)
         self._left = MOST_REWRITES + MOST_REWRITES_PER_OP * self.graph.size
 
-    def run(self) -> None:
-        """Apply rules until none applies anywhere."""
+    def run(self, starts: Iterable[Op] | None = None) -> None:
+        """Apply rules until none applies anywhere; with `starts`, at these ops and whatever their rewriting touches."""
         # A fused region is a kernel already.
         regions = {id(body) for op in self.graph.walk() if dialect.is_fused(op) for body in op.bodies}
-        for op in reversed(list(self.graph.walk())):
+        for op in reversed(list(self.graph.walk() if starts is None else starts)):
             if id(op.graph) not in regions:
                 self._queue(op)
         while self._pending:
@@ -147,7 +149,7 @@ class Rewriter:
     def _visit(self, op: Op) -> None:
         makers: set[str] | None = None
         name = op.qualified_name
-        for one in (*self._by_root.get(name, ()), *self._anywhere):
+        for one in self._by_root.get(name) or self._anywhere:
             needs = one.needs.get(name)
             if needs is not None and not self.context.remark:
                 if makers is None:
@@ -160,7 +162,8 @@ class Rewriter:
             except ModelError as error:
                 answer = No(f"the model is inconsistent here: {error.message}")
             if isinstance(answer, No):
-                self._discard()
+                if self._created:
+                    self._discard()
                 self.context.miss(one.name, op, answer.reason, answer.matched)
                 continue
             values = (answer,) if isinstance(answer, Value) else tuple(answer)
