@@ -9,7 +9,7 @@ from typing import TypeGuard
 import onnx
 
 from irc.ir import UsageError, parse_dims, parse_shapes
-from irc.lowering import CompileOptions, compile_model
+from irc.lowering import CompileOptions, Verify, compile_model
 from irc.runtime import Program
 
 
@@ -61,7 +61,7 @@ def compile(
         rewrite_limit=rewrite_limit,
         dims=_sizes(dims) if isinstance(dims, Mapping) else parse_dims(list(_several(dims))),
         shapes=_shapes(shapes) if isinstance(shapes, Mapping) else parse_shapes(list(_several(shapes))),
-        verify=verify,
+        verify=Verify.ANSWERS if verify else Verify.NOTHING,
         engine_options=engine_options,
     )
     return compile_model(model, options).program

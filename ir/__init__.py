@@ -3,6 +3,7 @@
 from . import dialect, dims, infer, schema, shapes
 from .capture import Limits, capture
 from .clone import clone_graph, clone_op
+from .cost import Cost, cost_of
 from .diagnostics import (
     EvaluationError,
     IrcError,
@@ -37,6 +38,7 @@ from .verify import check_op, verify
 __all__ = [
     "UNKNOWN",
     "Attribute",
+    "Cost",
     "DType",
     "Dim",
     "EmptyList",
@@ -72,6 +74,7 @@ __all__ = [
     "closest",
     "collector_paused",
     "constant_op",
+    "cost_of",
     "dialect",
     "dims",
     "emit",

@@ -32,8 +32,9 @@ class Evaluator:
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         options.intra_op_num_threads = 1
         emitted = emit(graph, opset=opset, keep_inline=_KEPT_INLINE)
-        names = list(emitted.weights)
-        options.add_external_initializers(names, [_ort_value(ort, emitted.weights[n]) for n in names])
+        # The session may use them where they lie: they live as long as it does, also what was put in order just for it.
+        self._weights = {name: _ort_value(ort, tensor) for name, tensor in emitted.weights.items()}
+        options.add_external_initializers(list(self._weights), list(self._weights.values()))
         model = emitted.refer(lambda name: (f"{name}.bin", 0, emitted.weights[name].byte_count))
         try:
             self._session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])

@@ -12,31 +12,29 @@ from typing import TypeAlias
 
 import onnx
 
-from irc.ir import (
-    DType,
-    Graph,
-    MapType,
-    OptionalType,
-    SequenceType,
-    SymbolicDim,
-    TensorType,
-    Type,
-    UsageError,
-    capture,
-    clone_graph,
-    closest,
-    specialize,
-)
+from irc.ir import Graph, UsageError, capture, clone_graph, closest, specialize
 from irc.ir.capture import file_digest
-from irc.passes import LEVELS, Contract, Instrument, PassManager, PassRecord, Registry, op_count, registry
-from irc.runtime import EngineFailure, Manifest, NodeCount, OptionValue, Placement, Program, SignatureEntry
+from irc.passes import (
+    LEVELS,
+    Contract,
+    Instrument,
+    PassManager,
+    PassRecord,
+    RegionChecker,
+    Registry,
+    Undone,
+    op_count,
+    registry,
+)
+from irc.runtime import EngineFailure, Manifest, NodeCount, OptionValue, Placement, Program
 from irc.runtime import PassRecord as PassEntry
 from irc.runtime import Source as SourceEntry
 
 from .engine import Engine, EngineFiles
 from .engines import ENGINES, find_engine
+from .signatures import input_entries, output_entries
 from .targets import find_target
-from .verification import Agreement, Probe, check, make_probe
+from .verification import GIVEN, MADE_UP, Agreement, Probe, Verify, check, probe_of
 
 Model: TypeAlias = "str | os.PathLike[str] | bytes | onnx.ModelProto"
 
@@ -46,7 +44,7 @@ NOTHING = "O0"
 
 @dataclass(frozen=True)
 class CompileOptions:
-    """How to compile: every field is a flag of `irc compile`, described there."""
+    """How to compile: every field is a flag of `irc compile`, described there; `inputs` is an `.npz` file to verify with."""
 
     target: str = "cpu"
     opt_level: int = 2
@@ -57,7 +55,8 @@ class CompileOptions:
     rewrite_limit: int | None = None
     dims: Mapping[str, int] = field(default_factory=dict[str, int])
     shapes: Mapping[str, tuple[int | None, ...]] = field(default_factory=dict[str, tuple[int | None, ...]])
-    verify: bool = True
+    verify: Verify = Verify.ANSWERS
+    inputs: Path | None = None
     engine_options: Mapping[str, OptionValue] = field(default_factory=dict[str, OptionValue])
 
 
@@ -73,7 +72,11 @@ class Timing:
 
 @dataclass(frozen=True)
 class Compiled:
-    """A compiled model: the program, the graph it was lowered from, and what happened on the way."""
+    """A compiled model: the program, the graph it was lowered from, and what happened on the way.
+
+    `undone` are the rewrites that were checked, found to change answers, and therefore not done; of `unchecked` ones nothing
+    could be said, because the reference runs neither side.
+    """
 
     program: Program
     graph: Graph
@@ -81,6 +84,8 @@ class Compiled:
     timing: Timing
     agreement: Agreement
     notes: Sequence[str] = ()
+    undone: Sequence[Undone] = ()
+    unchecked: int = 0
 
     @property
     def failures(self) -> list[PassRecord]:
@@ -110,15 +115,20 @@ def compile_graph(
     specialize(graph, options.dims, options.shapes)
     before = op_count(graph)
     own_passes = options.passes is not None or bool(options.load)
-    pristine = clone_graph(graph) if options.verify and (options.opt_level >= 2 or own_passes) else None
+    asked = options.opt_level >= 2 or own_passes or options.inputs is not None
+    checks = options.verify is Verify.REWRITES or (options.verify is Verify.ANSWERS and asked)
+    pristine = clone_graph(graph) if checks else None
     start = time.perf_counter()
-    manager = pass_manager(options, registry(options.load), instruments)
+    checker = rewrite_checker(options)
+    manager = pass_manager(options, registry(options.load), instruments, checker)
     graph = manager.run(graph, None if pristine is None else lambda: clone_graph(pristine))
+    undone, unchecked = (checker.undone, checker.unknown) if checker is not None else ((), 0)
     optimized = time.perf_counter()
-    files = engine.lower(graph, target)
+    files = engine.lower(graph, target, options.opt_level)
     lowered = time.perf_counter()
     manifest = _manifest(graph, options, engine, manager.records, NodeCount(before, op_count(graph)), source)
-    program, agreement, notes = _load(manifest, files, engine.settings(options.opt_level), pristine)
+    probe = probe_of(pristine, options.inputs) if pristine is not None else "not asked for"
+    program, agreement, notes = _load(manifest, files, engine.settings(options.opt_level), pristine, probe)
     if program is None:
         if not manager.records:
             raise EngineFailure(
@@ -130,12 +140,29 @@ def compile_graph(
         plain = compile_graph(pristine, settled, source=source, captured_in=captured_in)
         blame = "" if own_passes else "; please report this"
         note = f"the passes were left out, because with them the program {agreement.sentence}{blame}"
-        return replace(plain, notes=(*notes, note, *plain.notes))
+        return replace(plain, notes=(*notes, note, *plain.notes), undone=undone, unchecked=unchecked)
     timing = Timing(captured_in, optimized - start, lowered - optimized, time.perf_counter() - lowered)
-    return Compiled(program, graph, manager.records, timing, agreement, notes)
+    return Compiled(program, graph, manager.records, timing, agreement, notes, undone, unchecked)
 
 
-def pass_manager(options: CompileOptions, known: Registry, instruments: Sequence[Instrument] = ()) -> PassManager:
+def rewrite_checker(options: CompileOptions) -> RegionChecker | None:
+    """What checks each rewrite on given or made-up inputs where that is asked for. It raises UsageError as `probe_of` does."""
+    if options.verify is not Verify.REWRITES:
+        return None
+
+    def feeds(graph: Graph) -> Mapping[str, object] | None:
+        probe = probe_of(graph, options.inputs)
+        return None if isinstance(probe, str) else probe.feeds
+
+    return RegionChecker(feeds, MADE_UP if options.inputs is None else GIVEN)
+
+
+def pass_manager(
+    options: CompileOptions,
+    known: Registry,
+    instruments: Sequence[Instrument] = (),
+    checker: RegionChecker | None = None,
+) -> PassManager:
     """The manager for the pipeline that the options name: `passes` where given, else the level's own.
 
     Raises UsageError for a name to disable that does not exist, and for a pass whose contract the level does not allow.
@@ -156,6 +183,7 @@ def pass_manager(options: CompileOptions, known: Registry, instruments: Sequence
         disabled=options.disable,
         rewrite_limit=options.rewrite_limit,
         strictest=strictest,
+        checker=checker,
     )
 
 
@@ -164,14 +192,17 @@ def _choose_engine(options: CompileOptions) -> Engine:
 
 
 def _load(
-    manifest: Manifest, files: EngineFiles, settings: Sequence[Mapping[str, OptionValue]], pristine: Graph | None
+    manifest: Manifest,
+    files: EngineFiles,
+    settings: Sequence[Mapping[str, OptionValue]],
+    pristine: Graph | None,
+    probe: Probe | str,
 ) -> tuple[Program | None, Agreement, list[str]]:
     """The first setting under which the engine takes the model and answers as the reference does.
 
     Returns no program when the engine takes the model but answers otherwise under every setting.
     Raises EngineFailure when it takes it under none.
     """
-    probe = make_probe(pristine, manifest.inputs) if pristine is not None else "not asked for"
     notes: list[str] = []
     failures: list[EngineFailure] = []
     agreement = Agreement(False)
@@ -228,47 +259,28 @@ def _manifest(
     nodes: NodeCount,
     source: SourceEntry | None,
 ) -> Manifest:
-    optional = {id(value) for value in graph.defaults}
     return Manifest(
         engine=engine.name,
         engine_options=options.engine_options,
-        inputs=tuple(_entry(n, v.type, id(v) in optional) for n, v in zip(graph.input_names, graph.inputs, strict=True)),
-        outputs=tuple(_entry(n, t, False) for n, t in zip(graph.output_names, _output_types(graph), strict=True)),
+        inputs=input_entries(graph),
+        outputs=output_entries(graph),
         dims_must_agree=tuple(sorted(graph.assumed_dims)),
         target=options.target,
         opt_level=options.opt_level,
         source=source,
         versions={"irc": _irc_version(), engine.name: engine.version, "onnx": onnx.__version__},
         # Times differ from run to run and an artifact must not, so they stay out of it.
-        passes=tuple(PassEntry(r.text if r.failure is None else f"{r.text} (rolled back)", None, r.changes) for r in records),
+        passes=tuple(PassEntry(_remarked(r), None, r.changes) for r in records),
         placement=(Placement(engine.name, nodes.after),),
         nodes=nodes,
     )
 
 
-def _output_types(graph: Graph) -> list[Type]:
-    declared = zip(graph.output_types, graph.outputs, strict=True)
-    return [
-        kind if isinstance(kind, (TensorType, SequenceType, OptionalType, MapType)) else value.type for kind, value in declared
-    ]
-
-
-def _entry(name: str, kind: Type, optional: bool) -> SignatureEntry:
-    wrapper, key = "tensor", None
-    while isinstance(kind, (SequenceType, OptionalType, MapType)):
-        wrapper = (
-            {SequenceType: "sequence", OptionalType: "optional", MapType: "map"}[type(kind)] if wrapper == "tensor" else wrapper
-        )
-        key = kind.key.text if isinstance(kind, MapType) else key
-        kind = kind.value if isinstance(kind, MapType) else kind.element
-    if not isinstance(kind, TensorType):
-        return SignatureEntry(name, DType.F32.text, None, wrapper, optional, key)  # type: ignore[arg-type]  # wrapper is a Kind
-    shape = None if kind.shape is None else tuple(_dim(d) for d in kind.shape)
-    return SignatureEntry(name, kind.dtype.text, shape, wrapper, optional, key)  # type: ignore[arg-type]  # wrapper is a Kind
-
-
-def _dim(dim: int | SymbolicDim | None) -> int | str | None:
-    return dim.plain_name or str(dim) if isinstance(dim, SymbolicDim) else dim
+def _remarked(record: PassRecord) -> str:
+    """A pass as the manifest names it, with what was not done of it."""
+    if record.failure is not None:
+        return f"{record.text} (rolled back)"
+    return f"{record.text} (undone: {', '.join(sorted(record.refused))})" if record.refused else record.text
 
 
 def _source(model: Model) -> SourceEntry:
@@ -289,4 +301,4 @@ def _irc_version() -> str:
         return "source"
 
 
-__all__ = ["CompileOptions", "Compiled", "Timing", "compile_graph", "compile_model", "pass_manager"]
+__all__ = ["CompileOptions", "Compiled", "Timing", "compile_graph", "compile_model", "pass_manager", "rewrite_checker"]

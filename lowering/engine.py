@@ -55,8 +55,8 @@ class Engine(Protocol):
         """Options for its executor that keep the contract of a level, fastest first and safest last."""
         ...
 
-    def lower(self, graph: Graph, target: Target) -> EngineFiles:
-        """The files of a graph, every op of which it takes."""
+    def lower(self, graph: Graph, target: Target, opt_level: int) -> EngineFiles:
+        """The files of a graph, every op of which it takes; the graph stays as it is but for dims found to be assumed."""
         ...
 
 

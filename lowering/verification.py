@@ -1,4 +1,4 @@
-"""Whether a program still answers as its model does: both run on made-up inputs, the model by the reference.
+"""Whether a program still answers as its model does: both run on given or made-up inputs, the model by the reference.
 
 Floats are compared by relative L2 distance in float64, integers may be one step away. In a quantized model a rounding may
 fall the other way, so there an output may be one step of its scale away.
@@ -8,13 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from enum import Enum
 from math import isfinite, prod
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 
-from irc.ir import DType, EvaluationError, Graph, Op, TensorType, Value, evaluate, schema
-from irc.runtime import EngineFailure, FeedError, Program, SignatureEntry, random_inputs
+from irc.ir import DType, EvaluationError, Graph, Op, TensorType, UsageError, Value, evaluate, schema
+from irc.runtime import EngineFailure, FeedChecker, FeedError, Program, SignatureEntry, random_inputs, read_inputs
+
+from .signatures import input_entries
 
 Array = np.ndarray[Any, Any]
 _TOLERANCE = {DType.F16: 1e-3, DType.BF16: 1e-2}
@@ -22,6 +26,18 @@ _HALF = (DType.F16, DType.BF16)
 QUANTIZED_TOLERANCE = 5e-2
 LARGEST_PROBE = 1 << 28
 """Elements that made-up inputs may have; the check is not worth more memory than that."""
+
+
+class Verify(Enum):
+    """What is checked while compiling; the value is the word for it."""
+
+    NOTHING = "nothing"
+    ANSWERS = "answers"  # the finished program, from O2 on or where passes are the user's
+    REWRITES = "rewrites"  # the finished program at every level, and each rewrite before it is done
+
+
+MADE_UP = "made-up inputs"
+GIVEN = "the given inputs"
 
 
 @dataclass(frozen=True)
@@ -32,6 +48,7 @@ class Agreement:
     output: str = ""
     distance: float = 0.0
     unknown: str = ""
+    inputs: str = MADE_UP
 
     @property
     def sentence(self) -> str:
@@ -39,20 +56,38 @@ class Agreement:
         if self.unknown:
             return f"not checked against the reference: {self.unknown}"
         word = "agrees with" if self.agrees else "differs from"
-        return f"{word} the reference on made-up inputs, worst output '{self.output}' by {self.distance:.1e}"
+        return f"{word} the reference on {self.inputs}, worst output '{self.output}' by {self.distance:.1e}"
 
 
 @dataclass(frozen=True)
 class Probe:
-    """Made-up inputs and what the reference makes of them."""
+    """Inputs, what the reference makes of them, and where they are from."""
 
     feeds: Mapping[str, Any]
     answers: Sequence[Any]
+    inputs: str = MADE_UP
 
 
 # Sizes to try for named and unknown dims, (of a first axis, of the others): images and sequences want room, the rest is
 # for models whose dims are tied to each other.
 _SIZES = ((2, 64), (1, 32), (2, 2), (1, 1))
+
+
+def probe_of(graph: Graph, inputs: Path | None) -> Probe | str:
+    """The inputs in an `.npz` file, or made-up ones where there is none; or why there are none.
+
+    Raises UsageError where the file does not fit the model or the reference fails on it, FeedError where it is no such file.
+    """
+    entries = input_entries(graph)
+    if inputs is None:
+        return make_probe(graph, entries)
+    try:
+        feeds = FeedChecker(entries).check(read_inputs(entries, inputs))
+        return Probe(feeds, evaluate(graph, cast("Mapping[str, Any]", feeds)), GIVEN)
+    except FeedError as error:
+        raise UsageError(error.message, location=error.location or str(inputs), hint=error.hint) from error
+    except EvaluationError as error:
+        raise UsageError(error.message, location=str(inputs), hint="give inputs on which the model runs") from error
 
 
 def make_probe(graph: Graph, inputs: Sequence[SignatureEntry], seed: int = 0) -> Probe | str:
@@ -98,7 +133,7 @@ def check(program: Program, graph: Graph, probe: Probe) -> Agreement:
     try:
         answers = program.run(probe.feeds)
     except EngineFailure as error:
-        return Agreement(False, error.message, float("inf"))
+        return Agreement(False, error.message, float("inf"), inputs=probe.inputs)
     random = random_outputs(graph)
     quantized = any(op.name in _QUANTIZED for op in graph.walk())
     half = any(isinstance(r.type, TensorType) and r.type.dtype in _HALF for op in graph.walk() for r in op.results)
@@ -112,8 +147,8 @@ def check(program: Program, graph: Graph, probe: Probe) -> Agreement:
         good = found <= bound or (step is not None and isfinite(found) and _largest_gap(wanted, answers[name]) <= step)
         # What is out of bounds is worse than anything within, whatever the distances: each output has its own bound.
         if worst is None or (not good, found) > (not worst.agrees, worst.distance):
-            worst = Agreement(good, name, found)
-    return worst or Agreement(True, unknown="every output depends on random numbers")
+            worst = Agreement(good, name, found, inputs=probe.inputs)
+    return worst or Agreement(True, unknown="every output depends on random numbers", inputs=probe.inputs)
 
 
 _QUANTIZED = frozenset({"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "QLinearMatMul"})

@@ -56,17 +56,36 @@ class Miss:
         return f"{self.op.qualified_name} at {self.op.location}: {self.reason}"
 
 
+@dataclass(frozen=True)
+class Applied:
+    """One rewrite that was done: its name, and where, as far as its pass says it."""
+
+    rewrite: str
+    location: str = ""
+
+
 class Checker(Protocol):
     """Looks at each application before it is done, while old and new stand side by side in the graph."""
+
+    def begin(self, graph: Graph) -> None:
+        """Called with the captured graph before the first pass, and with a fresh copy of it where passes run again."""
+        ...
 
     def refuse(self, application: Application) -> str | None:
         """Why the application must not be done, as a clause; None lets it happen."""
         ...
 
+    def refuse_graph(self, graph: Graph) -> str | None:
+        """Why a pass that did not ask before its rewrites must be rolled back, as a clause; `graph` is what it made."""
+        ...
+
 
 @dataclass
 class Context:
-    """What a running pass reports to: counts by rewrite, the limit, what is disabled, and why things did not match."""
+    """What a running pass reports to: counts by rewrite, the limit, what is disabled, and why things did not match.
+
+    `applied` is filled when it is a list; `refused` counts what the checker forbade, `unasked` what was done without asking it.
+    """
 
     limit: int | None = None
     disabled: frozenset[str] = frozenset()
@@ -75,6 +94,10 @@ class Context:
     misses: list[Miss] = field(default_factory=list[Miss])
     remark: bool = False
     checker: Checker | None = None
+    refused: Counter[str] = field(default_factory=Counter[str])
+    unasked: int = 0
+    applied: list[Applied] | None = None
+    _asked: Application | None = None
 
     @property
     def total(self) -> int:
@@ -86,6 +109,11 @@ class Context:
         if self.limit is not None and self.total >= self.limit:
             raise LimitReached
         self.counts[rewrite] += 1
+        asked, self._asked = self._asked, None
+        if asked is None or asked.rewrite != rewrite:
+            asked, self.unasked = None, self.unasked + 1
+        if self.applied is not None:
+            self.applied.append(Applied(rewrite, "" if asked is None else str(asked.root.location)))
 
     def allows(self, rewrite: str, contract: Contract) -> bool:
         """Whether a rewrite is neither disabled nor beyond the strictest contract in force."""
@@ -93,8 +121,10 @@ class Context:
 
     def refuses(self, application: Application) -> bool:
         """Whether the checker forbids an application; the reason is kept as a miss."""
+        self._asked = application
         reason = None if self.checker is None else self.checker.refuse(application)
         if reason is not None:
+            self.refused[application.rewrite] += 1
             self.miss(application.rewrite, application.root, reason)
         return reason is not None
 
@@ -109,7 +139,8 @@ class Pass:
     """A transformation of a graph. Subclasses are frozen dataclasses; their fields are options with defaults.
 
     `run` changes the graph in place, counts each rewrite with `context.take(name)` before doing it, and keeps the laws that
-    `irc.ir.verify` checks. `name` is kebab-case; the class docstring's first line is what `irc passes` shows.
+    `irc.ir.verify` checks. One that also asks `context.refuses(Application(...))` before each is checked rewrite by rewrite.
+    `name` is kebab-case; the class docstring's first line is what `irc passes` shows.
     """
 
     name: ClassVar[str] = ""

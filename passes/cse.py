@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from irc.ir import Attribute, Graph, Op, SparseTensor, Tensor, Value, schema, types, via
 
-from .base import Context, Contract, Pass
+from .base import Application, Context, Contract, Pass
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,8 @@ class CommonSubexpressions(Pass, name="cse", contract=Contract.EXACT):
         if first is None:
             known[key] = op
             own.append(key)
+            return False
+        if context.refuses(Application(self.name, self.contract, op, tuple(op.results), tuple(first.results))):
             return False
         context.take(self.name)
         first.location = first.location if op.is_constant else via(self.name, first.location, op.location)

@@ -26,7 +26,7 @@ from irc.ir import (
     via,
 )
 
-from .base import Context, Contract, Pass, refresh_from
+from .base import Application, Context, Contract, LimitReached, Pass, refresh_from
 
 EVALUATION_BYTES = 1 << 28
 VIEW_BYTES = 1 << 10
@@ -120,14 +120,27 @@ class FoldConstants(Pass, name="fold-constants", contract=Contract.EXACT):
         return outputs > max(self.max_bytes, inputs) or outputs > EVALUATION_BYTES
 
     def _replace(self, op: Op, tensors: list[Tensor], context: Context) -> None:
-        context.take(self.name)
         assert op.graph is not None
-        for result, tensor in zip(op.results, tensors, strict=True):
-            if not result.uses:
-                continue
-            parents = [v.op.location for v in op.operands if v is not None and v.op is not None and not v.op.is_constant]
-            constant = constant_op(tensor, via(self.name, op.location, *parents), result.name)
-            op.graph.insert(constant, op)
+        parents = [v.op.location for v in op.operands if v is not None and v.op is not None and not v.op.is_constant]
+        location = via(self.name, op.location, *parents)
+        pairs = [
+            (result, op.graph.insert(constant_op(tensor, location, result.name), op))
+            for result, tensor in zip(op.results, tensors, strict=True)
+            if result.uses
+        ]
+        old, created = tuple(result for result, _ in pairs), tuple(constant for _, constant in pairs)
+        new = tuple(constant.result for constant in created)
+        if context.refuses(Application(self.name, self.contract, op, old, new, created)):
+            for constant in created:
+                op.graph.erase(constant)
+            return
+        try:
+            context.take(self.name)
+        except LimitReached:
+            for constant in created:
+                op.graph.erase(constant)
+            raise
+        for result, constant in pairs:
             learnt = constant.result.type != result.type
             users = result.users
             result.replace_by(constant.result)

@@ -13,12 +13,15 @@ from dataclasses import dataclass, field
 
 from irc.ir import Graph, IrcError, Tensor, Type, clone_graph, collector_paused, verify
 
-from .base import Context, Contract, LimitReached, Miss, Pass
+from .base import Applied, Checker, Context, Contract, LimitReached, Miss, Pass
 
 
 @dataclass(frozen=True)
 class PassRecord:
-    """What one pass did: its time in seconds, its rewrites by name, ops before and after, and why it was rolled back."""
+    """What one pass did: its time in seconds, its rewrites by name, ops before and after, and why it was rolled back.
+
+    `refused` counts the rewrites that the checker forbade, by name.
+    """
 
     name: str
     text: str
@@ -27,6 +30,7 @@ class PassRecord:
     ops_before: int
     ops_after: int
     failure: str | None = None
+    refused: dict[str, int] = field(default_factory=dict[str, int])
 
     @property
     def changes(self) -> int:
@@ -49,7 +53,8 @@ class PassManager:
     """A pipeline with its rules of conduct.
 
     `disabled` names passes and rewrites not to apply, `rewrite_limit` ends rewriting after so many applications over all
-    passes, `strictest` is the loosest contract allowed.
+    passes, `strictest` is the loosest contract allowed. `checker` is asked before each rewrite. With `trace`, `applied` lists
+    every rewrite in order; with `remark`, `misses` why others did not apply.
     """
 
     passes: Sequence[Pass]
@@ -57,7 +62,10 @@ class PassManager:
     disabled: frozenset[str] = frozenset()
     rewrite_limit: int | None = None
     strictest: Contract = Contract.REASSOCIATING
+    checker: Checker | None = None
     remark: bool = False
+    trace: bool = False
+    applied: list[Applied] = field(default_factory=list[Applied])
     records: list[PassRecord] = field(default_factory=list[PassRecord])
     misses: list[Miss] = field(default_factory=list[Miss])
 
@@ -72,6 +80,8 @@ class PassManager:
     def _run(self, graph: Graph, again: Callable[[], Graph]) -> Graph:
         for instrument in self.instruments:
             instrument.started(graph)
+        if self.checker is not None:
+            self.checker.begin(graph)
         spent = 0
         done: list[tuple[Pass, int | None]] = []
         for one in self.passes:
@@ -80,7 +90,10 @@ class PassManager:
             left = None if self.rewrite_limit is None else self.rewrite_limit - spent
             record, stop = self._attempt(one, graph, left)
             if record.failure is not None:
-                graph = self._replay(again(), done)
+                graph = again()
+                if self.checker is not None:
+                    self.checker.begin(graph)
+                self._replay(graph, done)
             else:
                 spent += record.changes
                 done.append((one, left))
@@ -92,10 +105,11 @@ class PassManager:
         return graph
 
     def _context(self, limit: int | None) -> Context:
-        return Context(limit=limit, disabled=self.disabled, strictest=self.strictest, remark=self.remark)
+        return Context(limit=limit, disabled=self.disabled, strictest=self.strictest, remark=self.remark, checker=self.checker)
 
     def _attempt(self, one: Pass, graph: Graph, limit: int | None) -> tuple[PassRecord, bool]:
         context, signature = self._context(limit), _signature(graph)
+        context.applied = [] if self.trace else None
         before = self.records[-1].ops_after if self.records else op_count(graph)
         start, failure, stop = time.perf_counter(), None, False
         try:
@@ -106,20 +120,23 @@ class PassManager:
             failure = f"{type(error).__name__}: {error}" if not isinstance(error, IrcError) else str(error)
         if failure is None:
             failure = _broken(graph, signature)
+        if failure is None and self.checker is not None and context.unasked:
+            failure = self.checker.refuse_graph(graph)
         seconds = time.perf_counter() - start
         self.misses.extend(context.misses)
         if failure is not None:  # the broken graph is not worth a look: its op list may have no end
             return PassRecord(one.name, str(one), seconds, {}, before, before, failure), False
+        self.applied.extend(context.applied or ())
         after = op_count(graph) if context.total else before
-        return PassRecord(one.name, str(one), seconds, dict(context.counts), before, after), stop
+        counts, refused = dict(context.counts), dict(context.refused)
+        return PassRecord(one.name, str(one), seconds, counts, before, after, refused=refused), stop
 
-    def _replay(self, graph: Graph, done: list[tuple[Pass, int | None]]) -> Graph:
+    def _replay(self, graph: Graph, done: list[tuple[Pass, int | None]]) -> None:
         for one, limit in done:
             try:
                 one.run(graph, self._context(limit))
             except LimitReached:
                 break
-        return graph
 
     @property
     def failures(self) -> list[PassRecord]:

@@ -20,6 +20,7 @@ from .dead_code import DeadCode
 from .fold_constants import FoldConstants
 from .fusion import Fuse, Unfuse
 from .language import read_rules
+from .merge_products import MergeProducts
 from .pipeline import parse_pipeline
 from .rewriter import Rewriter, Rule
 from .rules import Rules
@@ -30,6 +31,7 @@ PASSES: tuple[type[Pass], ...] = (
     CommonSubexpressions,
     Canonicalize,
     Rules,
+    MergeProducts,
     Fuse,
     Unfuse,
 )
@@ -42,7 +44,7 @@ _FIRST: tuple[Pass, ...] = (DeadCode(), FoldConstants(), Canonicalize(), CommonS
 LEVELS: dict[str, tuple[Pass, ...]] = {
     "O0": (),
     "O1": (*_FIRST, Rules(), CommonSubexpressions(), DeadCode()),
-    "O2": (*_FIRST, Rules(), CommonSubexpressions(), DeadCode()),
+    "O2": (*_FIRST, Rules(), MergeProducts(), CommonSubexpressions(), DeadCode()),
 }
 LEVELS["O3"] = LEVELS["O2"]
 

@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 
-from irc.ir import DType, Graph, Op, UnsupportedError, emit, schema
+from irc.ir import DType, Graph, Op, UnsupportedError, clone_graph, emit, schema
 from irc.runtime import WEIGHTS_FILE, OnnxRuntimeOptions, OptionValue, layout_weights
 
 from ..engine import YES, EngineFiles, Verdict, weight_view
 from ..targets import Target
+from .forms import legalize
 from .kernels import why_not
 
 # Below this, ops mean other things under the same form (GroupNormalization), so older models are not written.
@@ -18,6 +19,9 @@ OLDEST_EMITTED = 21
 
 # ONNX Runtime refuses initializers of these dtypes from outside the model.
 KEPT_INLINE = frozenset({DType.STR, DType.C64, DType.C128, DType.F8E8M0, DType.F4E2M1, DType.I2, DType.U2})
+
+# Fusions of ONNX Runtime that make models slower: see normalization.py, matmul.py and activation.py in forms.
+SLOWER = ("SkipLayerNormFusion", "BiasSkipLayerNormFusion", "MatMulAddFusion", "BiasGeluFusion")
 
 
 @dataclass(frozen=True)
@@ -48,16 +52,23 @@ class OnnxRuntime:
         """
         if opt_level < 2:
             return (OnnxRuntimeOptions(optimization="disable").to_manifest(),)
-        plain = (*OnnxRuntimeOptions().disabled_optimizers, "NchwcTransformer")
+        without = (*OnnxRuntimeOptions().disabled_optimizers, *SLOWER)
         chosen = (
-            OnnxRuntimeOptions(optimization="all"),
-            OnnxRuntimeOptions(optimization="all", disabled_optimizers=plain),
+            OnnxRuntimeOptions(optimization="all", disabled_optimizers=without),
+            OnnxRuntimeOptions(optimization="all", disabled_optimizers=(*without, "NchwcTransformer")),
             *(OnnxRuntimeOptions(optimization=level) for level in ("extended", "basic", "disable")),
         )
         return tuple(each.to_manifest() for each in chosen)
 
-    def lower(self, graph: Graph, target: Target) -> EngineFiles:
-        """The ONNX model of a graph. Raises UnsupportedError when no opset serves all its ops."""
+    def lower(self, graph: Graph, target: Target, opt_level: int) -> EngineFiles:
+        """The ONNX model of a graph. Raises UnsupportedError when no opset serves all its ops.
+
+        From O2 on, ops are said in the form that the engine runs fastest (`forms`); the graph given stays as it is.
+        """
+        if opt_level >= 2:
+            assumed, graph = graph.assumed_dims, clone_graph(graph)
+            legalize(graph)
+            assumed |= graph.assumed_dims
         emitted = emit(graph, opset=choose_opset(graph), keep_inline=KEPT_INLINE)
         weights = {name: weight_view(tensor) for name, tensor in emitted.weights.items()}
         ranges = layout_weights(weights).ranges

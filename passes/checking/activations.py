@@ -97,7 +97,8 @@ class Activations:
             program.append(clone_op(op, mapping))
         program.add_output(mapping[value], "y")
         try:
-            return Evaluator(program).run({f"x{i}": self.of(known) for i, known in enumerate(inputs)})[0]
+            feeds: dict[str, Any] = {f"x{i}": self.of(known) for i, known in enumerate(inputs)}
+            return Evaluator(program).run(feeds)[0]
         except EvaluationError:
             return None
 

@@ -21,6 +21,10 @@ SENSITIVITY = 32.0
 """A difference is rounding when the last bits of the inputs move the old answer by a part of it this large."""
 
 
+ERROR_GROWTH = 4.0
+"""How many times the error of the old result, against one in f64, the error of the new one may be."""
+
+
 @dataclass(frozen=True)
 class Gap:
     """How two results differ: a relative L2 distance, infinite where something else than numbers differs; and what."""
@@ -54,7 +58,12 @@ def bits_apart(wanted: Any, got: Any) -> Gap | None:
 
 def apart(wanted: Any, got: Any, *, finite_inputs: bool) -> Gap:
     """How far two results are apart; where inputs are finite and the old answer is not, it has overflowed and says nothing."""
-    if isinstance(wanted, list) or isinstance(got, list) or not isinstance(wanted, np.ndarray) or not isinstance(got, np.ndarray):
+    if (
+        isinstance(wanted, list)
+        or isinstance(got, list)
+        or not isinstance(wanted, np.ndarray)
+        or not isinstance(got, np.ndarray)
+    ):
         return bits_apart(wanted, got) or Gap(0.0, "")
     first, second = cast("Array", wanted), cast("Array", got)
     if first.dtype != second.dtype or first.shape != second.shape:
@@ -93,14 +102,29 @@ def _numbers_apart(wanted: Array, got: Array) -> Gap:
     if wanted.dtype.kind not in "fiub":
         return Gap(0.0, "") if np.array_equal(wanted, got) else Gap(float("inf"), "it holds other values")
     x, y = wanted.astype(np.float64).reshape(-1), got.astype(np.float64).reshape(-1)
+    if wanted.dtype.kind == "f":
+        with np.errstate(invalid="ignore", over="ignore"):
+            gap, norm = _norm(x - y), _norm(x)
+        if np.isfinite(gap) and np.isfinite(norm):  # so no NaN and no Inf is among them
+            return Gap(gap / norm if norm else gap, "")
     unequal = ~((x == y) | (np.isnan(x) & np.isnan(y)))
     if not unequal.any():
         return Gap(0.0, "") if wanted.dtype.kind not in "iu" or np.array_equal(wanted, got) else Gap(1e-16, "")
     if not (np.isfinite(x[unequal]).all() and np.isfinite(y[unequal]).all()):
         return Gap(float("inf"), "NaN or Inf lie elsewhere")
-    norm = float(np.linalg.norm(x[np.isfinite(x)]))
-    gap = float(np.linalg.norm(x[unequal] - y[unequal]))
+    norm, gap = _norm(x[np.isfinite(x)]), _norm(x[unequal] - y[unequal])
     return Gap(gap / norm if norm else gap, "")
+
+
+def _norm(x: Array) -> float:
+    # Not by BLAS: its threads would wait busily beside those of the engine.
+    return float(np.sqrt(np.einsum("i,i->", x, x)))
+
+
+def without_zero_signs(array: Any) -> Any:
+    """The array with 0.0 for each -0.0; what is no float array stays."""
+    known: Any = array
+    return np.asarray(known + known.dtype.type(0)) if isinstance(array, np.ndarray) and known.dtype.kind == "f" else known
 
 
 def tolerance(array: Any) -> float:
@@ -110,12 +134,25 @@ def tolerance(array: Any) -> float:
     return TOLERANCES.get(cast("Array", array).dtype.itemsize, 0.0)
 
 
+def widened(array: Any) -> Any:
+    """The array in f64 where it is in f32."""
+    known: Any = array
+    return known.astype(np.float64) if isinstance(array, np.ndarray) and known.dtype == np.float32 else known
+
+
+def narrowed(array: Any, like: Any) -> Any:
+    """A result in f64 in the dtype of another one."""
+    known: Any = array
+    with np.errstate(over="ignore"):
+        return known.astype(like.dtype) if isinstance(array, np.ndarray) and isinstance(like, np.ndarray) else known
+
+
 def nudged(array: Any, seed: int) -> Any:
     """The array with its floats moved by some of their last bits."""
-    if not isinstance(array, np.ndarray) or cast("Array", array).dtype.kind != "f":
-        return array
-    known = cast("Array", array)
+    known: Any = array
+    if not isinstance(array, np.ndarray) or known.dtype.kind != "f":
+        return known
     step = 4 * float(np.finfo(known.dtype).eps)
     factors = np.resize(np.random.default_rng(seed).uniform(1 - step, 1 + step, 65_537), known.shape)
     with np.errstate(all="ignore"):
-        return (known.astype(np.float64) * factors).astype(known.dtype)
+        return np.asarray((known.astype(np.float64) * factors).astype(known.dtype))

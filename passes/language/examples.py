@@ -114,6 +114,7 @@ class _Maker:
         self.declared = {name: d for d in self.rule.declarations for name in d.names}
         self.aliases = {node.name: node for node in walk(self.rule.pattern) if isinstance(node, Alias)}
         self.constants = _constant_names(self.rule)
+        self.bounds = _bounds(self.rule)
         self.absent: dict[str, bool] = {}
         for choice in self.rule.choices:
             self._choose(choice)
@@ -297,7 +298,8 @@ class _Maker:
         dtype = self._dtype(declaration, wanted)
         sizes, named = self._shape(declaration)
         if declared in self.constants:
-            return self.graph.append(constant_op(_random_tensor(dtype, sizes, self.rng), at(name), name)).result
+            tensor = _random_tensor(dtype, sizes, self.rng, self.bounds.get(declared))
+            return self.graph.append(constant_op(tensor, at(name), name)).result
         shape: tuple[Dim, ...] = tuple(named) if self.symbolic else tuple(sizes)
         return self.graph.add_input(name, TensorType(dtype, shape))
 
@@ -357,7 +359,19 @@ def _constant_names(rule: RuleTree) -> set[str]:
     return found
 
 
-def _random_tensor(dtype: DType, sizes: Sequence[int], rng: random.Random) -> Tensor:
+def _bounds(rule: RuleTree) -> dict[str, tuple[float, float]]:
+    """Between which numbers `all_of(%a, low, high)` asks the elements of constants to be."""
+    found: dict[str, tuple[float, float]] = {}
+    for node in (node for condition, _ in rule.conditions for node in walk(condition)):
+        match node:
+            case Call(name="all_of", arguments=(ValueName(name=name), Number(value=low), Number(value=high))):
+                found[name] = (low, high)
+            case _:
+                pass
+    return found
+
+
+def _random_tensor(dtype: DType, sizes: Sequence[int], rng: random.Random, bounds: tuple[float, float] | None) -> Tensor:
     generator = np.random.default_rng(rng.randrange(2**32))
     if dtype.is_float:
         array = np.abs(generator.standard_normal(sizes)) + 0.25  # variances and divisors are positive
@@ -365,6 +379,7 @@ def _random_tensor(dtype: DType, sizes: Sequence[int], rng: random.Random) -> Te
         array = generator.integers(0, 2, sizes)
     else:
         array = generator.integers(0, 3, sizes)
+    array = array if bounds is None else np.clip(array, *bounds)
     return Tensor.from_array(np.asarray(array).astype(dtype.numpy), dtype)
 
 

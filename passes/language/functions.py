@@ -164,26 +164,6 @@ def all_of(found: Match, value: Value, low: float, high: float) -> bool:
     return bool(((array >= low) & (array <= high)).all())
 
 
-def shrinks(found: Match, value: Value) -> bool:
-    """Whether multiplying by a constant makes nothing larger, and no ordinary number vanish."""
-    return _magnitudes_in(value, -1, 0)
-
-
-def grows(found: Match, value: Value) -> bool:
-    """Whether multiplying by a constant makes nothing smaller, and no ordinary number overflow."""
-    return _magnitudes_in(value, 0, 1)
-
-
-def _magnitudes_in(value: Value, low: int, high: int) -> bool:
-    """Whether all elements of a float constant have magnitudes from reach ** low to reach ** high."""
-    tensor = value.constant
-    if tensor is None or not tensor.size or not tensor.dtype.is_float:
-        return False
-    reach = 64.0 if tensor.dtype is DType.F16 else 2.0**24
-    magnitudes = np.abs(tensor.array.astype(np.float64))
-    return bool(((magnitudes >= reach**low) & (magnitudes <= reach**high)).all())
-
-
 def modest(found: Match, *values: Value) -> bool:
     """Whether constants are so small that adding one to a number and taking it away again hardly rounds the number."""
     return all(_is_modest(value.constant) for value in values)
@@ -194,34 +174,6 @@ def _is_modest(tensor: Tensor | None) -> bool:
         return False
     limit = {DType.F16: 16.0, DType.BF16: 4.0}.get(tensor.dtype, 1024.0)
     return bool((np.abs(tensor.array.astype(np.float64)) <= limit).all())
-
-
-def nonnegative(found: Match, value: Value) -> bool:
-    """Whether a float value is proved to hold neither negative numbers nor -0.0."""
-    return _is_nonnegative(value, _DEEPEST)
-
-
-_NEVER_NEGATIVE = ("Abs", "Exp", "Sigmoid", "Softmax", "ReduceSumSquare", "ReduceL1", "ReduceL2")
-_NONNEGATIVE_OF_NONNEGATIVE = (
-    *("Add", "Mul", "Sqrt", "Reshape", "Squeeze", "Unsqueeze", "Transpose", "Expand", "Flatten", "Slice"),
-    *("ReduceSum", "ReduceMean", "ReduceMax"),
-)
-
-
-def _is_nonnegative(value: Value, depth: int) -> bool:
-    tensor, op = value.constant, value.op
-    if tensor is not None:
-        return tensor.dtype.is_float and bool((~np.signbit(tensor.array.astype(np.float64))).all())
-    if op is None or op.domain or depth == 0:
-        return False
-    if op.is_a(*_NEVER_NEGATIVE) or (op.is_a("Mul") and op.operand(0) is op.operand(1)):
-        return True
-    if op.is_a("Pow"):
-        exponent = op.constant_operand(1)
-        return exponent is not None and exponent.size == 1 and float(exponent.array.reshape(-1)[0]) == 2
-    # The other operands of these, axes and shapes, are integers.
-    parts = op.operands if op.is_a("Add", "Mul") else op.operands[:1]
-    return op.is_a(*_NONNEGATIVE_OF_NONNEGATIVE) and all(v is not None and _is_nonnegative(v, depth - 1) for v in parts)
 
 
 def uniform(found: Match, value: Value) -> float | int | None:
@@ -304,10 +256,7 @@ FUNCTIONS: dict[str, Function] = {
         _listed(compose, 2, 2),
         _listed(swaps_last, 1, 1),
         _listed(all_of, 3, 3),
-        _listed(shrinks, 1, 1),
-        _listed(grows, 1, 1),
         _listed(modest, 1, None),
-        _listed(nonnegative, 1, 1),
         _listed(uniform, 1, 1),
         _listed(integers, 1, 1),
         _listed(maker, 1, 1),

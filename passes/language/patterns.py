@@ -249,9 +249,9 @@ def _is_number(tensor: Tensor, number: float, tolerance: float) -> bool:
         return int(actual) == number
     with np.errstate(all="ignore"):
         wanted = np.asarray(number).astype(tensor.dtype.numpy)
-    if tolerance:
-        return abs(float(actual) - number) <= tolerance * abs(number)
-    return float(actual) == float(wanted) and bool(np.signbit(float(actual)) == np.signbit(float(number)))
+    if float(actual) == float(wanted) and bool(np.signbit(float(actual)) == np.signbit(float(number))):
+        return True
+    return tolerance > 0 and abs(float(actual) - number) <= tolerance * abs(number)
 
 
 def _same(known: object, value: Value | None) -> bool:

@@ -14,8 +14,10 @@ from irc.ir import Graph, UsageError, closest
 
 from .. import canonicalize
 from ..base import Context, Contract, Pass
+from ..fold_constants import FoldConstants
 from ..language import load_rules
 from ..rewriter import Rewriter, Rule
+from . import attention, convolutions, masks, matmuls, normalizations, quantized, recurrent, reductions
 
 
 @dataclass(frozen=True)
@@ -37,16 +39,16 @@ def _from_file(name: str) -> tuple[Rule, ...]:
 
 
 TOPICS: tuple[Topic, ...] = (
-    Topic("attention"),
-    Topic("normalizations"),
+    Topic("attention", attention.RULES),
+    Topic("normalizations", normalizations.RULES),
     Topic("activations"),
-    Topic("convolutions"),
-    Topic("matmuls"),
+    Topic("convolutions", convolutions.RULES),
+    Topic("matmuls", matmuls.RULES),
     Topic("movement"),
-    Topic("reductions"),
-    Topic("masks"),
-    Topic("recurrent"),
-    Topic("quantized"),
+    Topic("reductions", reductions.RULES),
+    Topic("masks", masks.RULES),
+    Topic("recurrent", recurrent.RULES),
+    Topic("quantized", quantized.RULES),
 )
 """Where two rules fit one op, the one further up is tried first."""
 
@@ -58,8 +60,20 @@ class Rules(Pass, name="rules", contract=Contract.EXACT):
     topics: tuple[str, ...] = ()
 
     def run(self, graph: Graph, context: Context) -> None:
-        """Drive the rules over the graph and its bodies. Raises UsageError for an unknown topic."""
-        Rewriter(graph, (*canonicalize.RULES, *catalogue(self.topics)), context).run()
+        """Drive the rules over the graph and its bodies. Raises UsageError for an unknown topic.
+
+        What rules compute from constants is folded, and where that makes new constants, rules look again.
+        """
+        rewriter = Rewriter(graph, (*canonicalize.RULES, *catalogue(self.topics)), context)
+        rewriter.run()
+        while True:
+            known = {op for op in graph.walk() if op.is_constant}
+            if context.allows(FoldConstants.name, FoldConstants.contract):
+                FoldConstants().run(graph, context)
+            fresh = [op for op in graph.walk() if op.is_constant and op not in known]
+            if not fresh:
+                return
+            rewriter.run(dict.fromkeys(user for op in fresh for user in op.result.users))
 
     @classmethod
     def rewrites(cls) -> Iterable[tuple[str, Contract, str]]:
@@ -77,4 +91,9 @@ def catalogue(topics: Iterable[str] = ()) -> tuple[Rule, ...]:
     return tuple(rule for topic in TOPICS if not wanted or topic.name in wanted for rule in topic.rules)
 
 
-__all__ = ["TOPICS", "Rules", "Topic", "catalogue"]
+def catalogue_by_topic() -> dict[str, tuple[Rule, ...]]:
+    """All rules under the names of their topics."""
+    return {topic.name: topic.rules for topic in TOPICS}
+
+
+__all__ = ["TOPICS", "Rules", "Topic", "catalogue", "catalogue_by_topic"]

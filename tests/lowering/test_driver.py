@@ -14,7 +14,7 @@ import pytest
 from onnx import helper
 
 import irc
-from irc.lowering import ENGINES, TARGETS, CompileOptions, compile_model, find_engine, find_target
+from irc.lowering import ENGINES, TARGETS, CompileOptions, Verify, compile_model, find_engine, find_target
 from irc.runtime import open_artifact
 
 from .models import BF16, F32, STRING, WRONG_PASS, info, mlp, model, node, normal, saved
@@ -100,7 +100,7 @@ def test_options_are_written_down(tmp_path: Path) -> None:
         passes="canonicalize, double-constants",
         load=(str(tmp_path / "mine.py"),),
         dims={"N": 3},
-        verify=False,
+        verify=Verify.NOTHING,
         engine_options={"threads": 1, "spin": False},
     )
     compile_model(saved(mlp(), tmp_path), options).program.save(tmp_path / "out.irc")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from irc.ir import capture
-from irc.lowering import CompileOptions, compile_model, distance, driver, random_outputs
+from irc.lowering import CompileOptions, Verify, compile_model, distance, driver, random_outputs
 from irc.lowering.onnxruntime import OnnxRuntime
 from irc.lowering.verification import LARGEST_PROBE, Agreement, Probe, check, make_probe
 from irc.runtime import EngineFailure, SignatureEntry
@@ -249,7 +249,7 @@ def test_an_engine_whose_answers_are_all_wrong_is_not_believed(monkeypatch: pyte
     skew(monkeypatch, {"all": first, "basic": "wrong", "disable": "wrong"})
     with pytest.raises(EngineFailure, match="the engine's answers are wrong: it differs from the reference"):
         compile_model(mlp(32), CompileOptions())
-    unverified = compile_model(mlp(32), CompileOptions(verify=False)).agreement
+    unverified = compile_model(mlp(32), CompileOptions(verify=Verify.NOTHING)).agreement
     assert unverified.unknown == "not asked for"
 
 
@@ -262,7 +262,7 @@ def test_passes_that_change_answers_are_left_out(tmp_path: Path) -> None:
     assert any("the passes were left out, because with them the program differs" in note for note in compiled.notes)
     x = normal(3, 4, seed=1)
     np.testing.assert_allclose(compiled.program.run({"x": x})["y"], np.maximum(x @ normal(4, 4), 0), rtol=1e-5, atol=1e-6)
-    trusted = compile_model(mlp(), replace(options, verify=False))
+    trusted = compile_model(mlp(), replace(options, verify=Verify.NOTHING))
     assert trusted.records
     assert not np.allclose(trusted.program.run({"x": x})["y"], np.maximum(x @ normal(4, 4), 0))
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 import typer
 
-from . import bench, compare, compiling, inspecting, listings, opt, running
+from . import bench, bisecting, compare, compiling, inspecting, listings, opt, rules, running, why
 from .output import Failure, complain
 
 VERBS: dict[str, tuple[Callable[..., None], str]] = {
@@ -20,6 +20,9 @@ VERBS: dict[str, tuple[Callable[..., None], str]] = {
     "compare": (compare.compare_command, "Compare the answers of two models."),
     "inspect": (inspecting.inspect_command, "Show a model or an artifact."),
     "opt": (opt.opt_command, "Run passes on a model and write the better model."),
+    "bisect": (bisecting.bisect_command, "Find the step that breaks an answer or the speed."),
+    "rules": (rules.rules_command, "List the rewrite rules, and how often each applies."),
+    "why": (why.why_command, "Say why rewrites did not apply."),
     "passes": (listings.passes_command, "List the passes and levels."),
     "targets": (listings.targets_command, "List the targets and their engines."),
     "doctor": (listings.doctor_command, "Check this installation."),

@@ -14,7 +14,8 @@ from .output import Json, check_file, check_folder, note, print_json, print_tabl
 
 if TYPE_CHECKING:
     from irc.lowering import Compiled, CompileOptions
-    from irc.passes import Instrument, PassRecord
+    from irc.passes import Instrument, PassRecord, Undone
+    from irc.runtime import OptionValue
 
 OutputFlag = Annotated[
     Path | None, typer.Option("--output", "-o", metavar="FILE", help="Where to write; default: MODEL with .irc.")
@@ -41,7 +42,9 @@ def compile_command(
     threads: flags.ThreadsFlag = None,
     spin: SpinFlag = None,
     provider: ProviderFlag = None,
-    verify: flags.VerifyFlag = True,
+    engine_option: flags.EngineOptionFlag = None,
+    verify: flags.VerifyFlag = None,
+    inputs: flags.VerifyInputsFlag = None,
     dump_ir: flags.DumpFlag = None,
     print_after: flags.PrintAfterFlag = None,
     stats: flags.StatsFlag = False,
@@ -51,7 +54,21 @@ def compile_command(
     from irc.lowering import compile_model
 
     options = compile_options(
-        target, engine, level, passes, load, disable, rewrite_limit, dim, shape, threads, spin, provider, verify
+        target,
+        engine,
+        level,
+        passes,
+        load,
+        disable,
+        rewrite_limit,
+        dim,
+        shape,
+        threads,
+        spin,
+        provider,
+        verify,
+        inputs,
+        engine_option,
     )
     place = output or model.with_suffix(".irc")
     _check_place(model, place)
@@ -70,8 +87,16 @@ def compile_command(
     print(f"placement: {placed}; target {options.target}, level O{options.opt_level}, engine ready in {seconds(parts.load)}")
     if level >= 2 or compiled.agreement.unknown != "not asked for":
         print(f"answers: {compiled.agreement.sentence}")
+    if verify:
+        print(f"rewrites: {_checked(compiled)}")
     if stats:
         print_statistics(compiled.records)
+
+
+def _checked(compiled: Compiled) -> str:
+    done = sum(record.changes for record in compiled.records)
+    unknown = f" ({compiled.unchecked} of them the reference could not run)" if compiled.unchecked else ""
+    return f"{done} checked and done{unknown}, {len(compiled.undone) or 'nothing'} undone"
 
 
 def _check_place(model: Path, place: Path) -> None:
@@ -98,13 +123,20 @@ def compile_options(
     threads: int | None = None,
     spin: bool | None = None,
     provider: list[str] | None = None,
-    verify: bool = True,
+    verify: bool | None = None,
+    inputs: Path | None = None,
+    engine_option: list[str] | None = None,
 ) -> CompileOptions:
-    """The options that the flags stand for. Raises UsageError for a text that is no shape or dim."""
-    from irc.ir import parse_dims, parse_shapes
-    from irc.lowering import CompileOptions
+    """The options that the flags stand for. Raises UsageError for a text that is no shape, dim or setting of an engine."""
+    from irc.ir import UsageError, parse_dims, parse_shapes
+    from irc.lowering import CompileOptions, Verify
 
+    if inputs is not None and verify is False:
+        raise UsageError("--no-verify checks nothing, so --inputs has no use", hint="leave one of them out")
+    if inputs is not None and not inputs.is_file():
+        raise UsageError(f"there is no file '{inputs}'", hint="--inputs takes an .npz file")
     engine_options = {
+        **_settings(engine_option or []),
         **({} if threads is None else {"threads": threads}),
         **({} if spin is None else {"spin": spin}),
         **({} if not provider else {"providers": tuple(provider)}),
@@ -119,9 +151,40 @@ def compile_options(
         rewrite_limit=rewrite_limit,
         dims=parse_dims(dim or []),
         shapes=parse_shapes(shape or []),
-        verify=verify,
+        verify={None: Verify.ANSWERS, True: Verify.REWRITES, False: Verify.NOTHING}[verify],
+        inputs=inputs,
         engine_options=engine_options,
     )
+
+
+def _settings(texts: list[str]) -> dict[str, OptionValue]:
+    """Settings of ONNX Runtime from `name=value` texts; several values are joined by `:`. Raises UsageError."""
+    from dataclasses import fields
+
+    from irc.ir import UsageError, closest
+    from irc.runtime import ArtifactError, OnnxRuntimeOptions
+
+    known = {each.name.replace("_", "-"): each.default for each in fields(OnnxRuntimeOptions) if each.name != "config"}
+    found: dict[str, OptionValue] = {}
+    for text in texts:
+        name, separator, value = text.partition("=")
+        if not separator or name not in known:
+            hint = closest(name, list(known)) or f"it has {', '.join(known)}"
+            raise UsageError(f"'{text}' is no setting NAME=VALUE of the engine", hint=hint)
+        found[name.replace("-", "_")] = _setting(known[name], value)
+    try:
+        OnnxRuntimeOptions.from_manifest(found)
+    except ArtifactError as error:
+        raise UsageError(error.message, hint="`irc bisect` shows settings that work") from error
+    return found
+
+
+def _setting(default: object, text: str) -> OptionValue:
+    if isinstance(default, tuple):
+        return tuple(part for part in text.split(":") if part)
+    if isinstance(default, bool):
+        return {"true": True, "false": False}.get(text, text)
+    return int(text) if default is None and text.isdigit() else text
 
 
 def instruments(dump_ir: Path | None, print_after: list[str] | None, load: tuple[str, ...]) -> Sequence[Instrument]:
@@ -144,11 +207,26 @@ def instruments(dump_ir: Path | None, print_after: list[str] | None, load: tuple
 
 
 def warn_of_failures(compiled: Compiled) -> None:
-    """Say on stderr which passes were rolled back and what the engine refused."""
+    """Say on stderr which passes were rolled back, which rewrites undone, and what the engine refused."""
+    warn_of_undone(compiled.undone)
     for record in compiled.failures:
         note(f"pass '{record.text}' was rolled back and left out: {record.failure}")
     for remark in compiled.notes:
         note(remark)
+
+
+def warn_of_undone(undone: Sequence[Undone]) -> None:
+    """Say on stderr which rewrites were undone, a line each."""
+    for each in undone:
+        note(f"undone: {each.text}")
+
+
+def undone_json(undone: Sequence[Undone]) -> list[Json]:
+    """The rewrites that were undone, as JSON."""
+    return [
+        {"rewrite": u.rewrite, "location": u.location, "distance": u.distance, "what": u.what, "inputs": u.inputs}
+        for u in undone
+    ]
 
 
 def print_statistics(records: Sequence[PassRecord], file: TextIO | None = None) -> None:
@@ -202,7 +280,10 @@ def _summary(compiled: Compiled, place: Path) -> dict[str, Json]:
             "output": agreement.output,
             "distance": agreement.distance,
             "unknown": agreement.unknown,
+            "inputs": agreement.inputs,
         },
         "passes": records_json(compiled.records),
+        "undone": undone_json(compiled.undone),
+        "unchecked": compiled.unchecked,
         "notes": list[Json](compiled.notes),
     }

@@ -57,6 +57,24 @@ InputFlag = Annotated[
 InputsFlag = Annotated[Path | None, typer.Option("--inputs", metavar="FILE.npz", help="All inputs from one .npz file.")]
 SeedFlag = Annotated[int, typer.Option("--seed", help="Seed of the random inputs.")]
 VerifyFlag = Annotated[
-    bool,
-    typer.Option("--verify/--no-verify", help="From O2 on, check the answers against the reference on made-up inputs."),
+    bool | None,
+    typer.Option(
+        "--verify/--no-verify",
+        help="Check each rewrite before it is done, undo what changes answers, and check the whole program; or check nothing. "
+        "Without either, the whole program is checked from O2 on.",
+    ),
+]
+VerifyRewritesFlag = Annotated[
+    bool, typer.Option("--verify", help="Check each rewrite before it is done, and undo what changes answers.")
+]
+VerifyInputsFlag = Annotated[
+    Path | None, typer.Option("--inputs", metavar="FILE.npz", help="Inputs to check with; default: made-up ones.")
+]
+EngineOptionFlag = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--engine-option",
+        metavar="NAME=VALUE",
+        help="A setting of the engine, such as optimization=basic or disabled-optimizers=A:B; repeatable.",
+    ),
 ]

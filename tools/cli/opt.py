@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from . import flags
-from .compiling import compile_options, instruments, print_statistics, records_json
+from .compiling import compile_options, instruments, print_statistics, records_json, undone_json, warn_of_undone
 from .output import check_file, naming, note, print_json, write_whole
 
 OutputFlag = Annotated[
@@ -33,6 +33,8 @@ def opt_command(
     rewrite_limit: flags.LimitFlag = None,
     dim: flags.DimFlag = None,
     shape: flags.ShapeFlag = None,
+    verify: flags.VerifyRewritesFlag = False,
+    inputs: flags.VerifyInputsFlag = None,
     dump_ir: flags.DumpFlag = None,
     print_after: flags.PrintAfterFlag = None,
     stats: flags.StatsFlag = False,
@@ -42,17 +44,28 @@ def opt_command(
     from irc.ir import Graph, UsageError, collector_paused, save_onnx, specialize
     from irc.ir.capture import import_model, load_onnx
     from irc.ir.text import print_graph
-    from irc.lowering import pass_manager
+    from irc.lowering import pass_manager, rewrite_checker
     from irc.passes import registry
 
     if output is not None and output.suffix not in (".onnx", ".irtext"):
         raise UsageError(f"'{output}' ends neither in .onnx nor in .irtext", hint="-o better.onnx writes a model")
     if output is not None:
         check_file(output, "-o")
+    if inputs is not None and not verify:
+        raise UsageError("--inputs are inputs to verify with", hint="add --verify")
     options = compile_options(
-        level=level, passes=passes, load=load, disable=disable, rewrite_limit=rewrite_limit, dim=dim, shape=shape
+        level=level,
+        passes=passes,
+        load=load,
+        disable=disable,
+        rewrite_limit=rewrite_limit,
+        dim=dim,
+        shape=shape,
+        verify=verify,
+        inputs=inputs,
     )
-    manager = pass_manager(options, registry(options.load), instruments(dump_ir, print_after, options.load))
+    checker = rewrite_checker(options)
+    manager = pass_manager(options, registry(options.load), instruments(dump_ir, print_after, options.load), checker)
     source = load_onnx(model)
 
     def captured() -> Graph:
@@ -64,6 +77,8 @@ def opt_command(
         graph = manager.run(captured(), captured)
     for record in manager.failures:
         note(f"pass '{record.text}' was rolled back and left out: {record.failure}")
+    undone = checker.undone if checker is not None else []
+    warn_of_undone(undone)
     if output is None and not as_json:
         print(print_graph(graph), end="")
     elif output is not None and output.suffix == ".onnx":
@@ -72,7 +87,13 @@ def opt_command(
     elif output is not None:
         write_whole(output, print_graph(graph).encode())
     if as_json:
-        print_json({"output": None if output is None else str(output), "passes": records_json(manager.records)})
+        print_json(
+            {
+                "output": None if output is None else str(output),
+                "passes": records_json(manager.records),
+                "undone": undone_json(undone),
+            }
+        )
         return
     if stats:
         # Without -o the result on stdout is the program, and a table in it would be no program any more.

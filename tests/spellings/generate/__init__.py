@@ -5,7 +5,23 @@ from __future__ import annotations
 import importlib
 from collections.abc import Sequence
 
-GROUPS = ("normalizations", "activations", "attention")
+GROUPS = (
+    "normalizations",
+    "normalizations_of_images",
+    "activations",
+    "gated_units",
+    "attention",
+    "attention_masks",
+    "attention_heads",
+    "rotary",
+    "convolutions",
+    "pads",
+    "linear",
+    "movement",
+    "slices_and_resizes",
+    "cells",
+    "transformer_models",
+)
 
 
 def import_cases(parts: Sequence[str]) -> None:

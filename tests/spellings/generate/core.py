@@ -1,25 +1,22 @@
 # pyright: basic
-"""How a case becomes files: a torch module is exported by each exporter named, captured by irc, and printed with its weights inline."""
+"""How a case becomes files: a torch module is exported by each exporter named, captured by irc, and written with weights."""
 
 from __future__ import annotations
 
+import inspect
 import io
 import logging
-import re
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from irc.ir import Graph, Tensor, capture
-from irc.ir.text import parse_graph, print_graph
+from irc.ir import capture
 
-FOLDER = Path(__file__).parents[1]
-LONGEST = 150
+from .files import write
 
 DYNAMO, RAW = "torch-dynamo", "torch-dynamo-raw"
 SCRIPT = "torchscript-17"
@@ -38,7 +35,7 @@ class Case:
     """A pattern spelled as a torch module, the exporters to ask, and what an ideal optimizer leaves of it.
 
     `make` returns the module and its example inputs. `expect` is "Op=count, ...", `gone` is "Op, ...", `hope` is what could be
-    expected if the corner described in `corner` did not matter. `own` overrides headers for one exporter: {source: {header: text}}.
+    expected if the corner described in `corner` did not matter. `own` overrides headers for one exporter.
     """
 
     name: str
@@ -131,7 +128,7 @@ def _export(model: nn.Module, inputs: Sequence[Any], source: str, case: Case) ->
         warnings.simplefilter("ignore")
         logging.disable(logging.WARNING)
         if source in (DYNAMO, RAW):
-            shapes = tuple({a: torch.export.Dim.DYNAMIC for a in case.dynamic.get(n, {})} for n in names or ()) or None
+            shapes = tuple(dict.fromkeys(case.dynamic.get(n, {}), torch.export.Dim.DYNAMIC) for n in names or ()) or None
             program = torch.onnx.export(
                 model,
                 tuple(inputs),
@@ -158,66 +155,6 @@ def _export(model: nn.Module, inputs: Sequence[Any], source: str, case: Case) ->
 
 
 def _like_signature(model: nn.Module, shapes: Any) -> Any:
-    """Dynamic shapes as torch.export wants them: nested once where forward takes *inputs."""
-    return (shapes,) if isinstance(model, Call) else shapes
-
-
-def write(source: str, name: str, tool: str, pattern: str, headers: dict[str, str], graph: Graph) -> str:
-    """Write one graph with its header; the line to report."""
-    text = header(tool, pattern, headers) + text_of(graph)
-    path = FOLDER / source / f"{name}.irtext"
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(text, encoding="utf-8")
-    lines, bytes_ = text.count("\n"), len(text)
-    note = "  LONG" if lines > LONGEST or bytes_ > 40_000 else ""
-    return f"{source}/{path.stem}: {lines} lines, {bytes_} bytes{note}"
-
-
-def header(tool: str, pattern: str, headers: dict[str, str]) -> str:
-    """The comment lines in front of a graph."""
-    rows = {"source": tool, "pattern": pattern} | headers
-    return "".join(f"// {key}: {text}\n" for key, text in rows.items() if text)
-
-
-def text_of(graph: Graph) -> str:
-    """The text of a graph with all its weights in it, checked to parse back."""
-    graph.name = "main"
-    graph.metadata.clear()
-    weights: dict[str, Tensor] = {}
-    text = print_graph(graph, weights=weights, locations=False)
-    for digest, tensor in weights.items():
-        text = text.replace(f"#{digest}", _inline(tensor))
-    text = re.sub(r"%[\w.$\-]*/[\w.$/\-]*", _short_names(text), text)
-    parse_graph(text)
-    return text
-
-
-def _inline(tensor: Tensor) -> str:
-    """All elements: as decimals where those are exact and no longer than the bytes in hexadecimal."""
-    assert isinstance(tensor.data, memoryview)
-    raw = "0x" + bytes(tensor.data).hex()
-    if tensor.dtype.is_float:
-        decimal = "[" + ", ".join(repr(float(v)) for v in tensor.array.reshape(-1)) + "]"
-        return decimal if len(decimal) <= len(raw) * 1.25 else raw
-    if tensor.dtype.is_integer and tensor.dtype.bits >= 8:
-        return "[" + ", ".join(str(int(v)) for v in tensor.array.reshape(-1)) + "]"
-    return raw
-
-
-def _short_names(text: str) -> Callable[[re.Match[str]], str]:
-    """TorchScript's names are paths (`%/layer/attention/Add_output_0`): keep their last part, made unique."""
-    taken = set(re.findall(r"%([\w.$/\-]+)", text))
-    short: dict[str, str] = {}
-
-    def rename(match: re.Match[str]) -> str:
-        name = match[0][1:]
-        if name not in short:
-            last = name.rstrip("/").rpartition("/")[2].removesuffix("_output_0").removesuffix(".") or "v"
-            candidate, number = last, 1
-            while candidate in taken:
-                candidate, number = f"{last}.{number}", number + 1
-            taken.add(candidate)
-            short[name] = candidate
-        return "%" + short[name]
-
-    return rename
+    """Dynamic shapes as torch.export wants them: nested once more where forward takes *inputs."""
+    kinds = {parameter.kind for parameter in inspect.signature(model.forward).parameters.values()}
+    return (shapes,) if inspect.Parameter.VAR_POSITIONAL in kinds else shapes

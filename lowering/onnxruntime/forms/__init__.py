@@ -1,0 +1,33 @@
+"""Ops said in the form that ONNX Runtime's CPU kernels run fastest, by measurement; the answers stay the same.
+
+The IR knows a fused op in one spelling, ONNX's own. `legalize` turns it into what benchmarks/forms.py found to be fastest,
+and into what the kernel takes where it takes less than ONNX defines. Most ops need nothing: the kernels of
+LayerNormalization, RMSNormalization, RotaryEmbedding and Gelu are the fastest of their forms.
+"""
+
+from __future__ import annotations
+
+from irc.ir import Graph
+from irc.passes import Context, Rewriter, Rule
+
+from . import activation, attention, layout, masks, matmul, normalization
+
+# Masks come after attention: what a mask is expanded to is asked of the operands that attention ends up with.
+RULES: tuple[Rule, ...] = (
+    *attention.RULES,
+    *masks.RULES,
+    *normalization.RULES,
+    *activation.RULES,
+    *matmul.RULES,
+    *layout.RULES,
+)
+
+
+def legalize(graph: Graph) -> Context:
+    """Rewrite `graph` in place; the context returned counts what was done, by rule."""
+    context = Context()
+    Rewriter(graph, RULES, context).run()
+    return context
+
+
+__all__ = ["RULES", "legalize"]

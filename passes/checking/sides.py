@@ -1,0 +1,121 @@
+"""Both sides of a region, run by the reference, and whether what is between their results is more than rounding."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from irc.ir import EvaluationError, Evaluator, Graph
+
+from ..base import Contract
+from .feeds import Feed
+from .judging import (
+    ERROR_GROWTH,
+    SENSITIVITY,
+    WIDE_TOLERANCE,
+    Gap,
+    apart,
+    bits_apart,
+    narrowed,
+    nudged,
+    tolerance,
+    widened,
+    without_zero_signs,
+)
+from .regions import Region
+
+
+class Sides:
+    """Both sides of a region, ready to run: in one session where it can be had, else apart."""
+
+    def __init__(self, region: Region) -> None:
+        self._region = region
+        self._count = len(region.old)
+        self._wide: dict[int, Evaluator | EvaluationError] = {}
+        self._loses_zero_signs = any(op.is_a("Where") for op in region.ops)
+        self._new: tuple[Mapping[str, Any], list[Any]] | None = None
+        self._alone: tuple[Evaluator | EvaluationError, Evaluator | EvaluationError] | None = None
+        self._both: Evaluator | None = None
+        try:
+            self._both = Evaluator(region.program((region.old, region.new)))
+        except EvaluationError:
+            self._alone = self._apart()
+
+    def _apart(self) -> tuple[Evaluator | EvaluationError, Evaluator | EvaluationError]:
+        return _evaluator(self._region.program((self._region.old,))), _evaluator(self._region.program((self._region.new,)))
+
+    def old(self, arrays: Mapping[str, Any]) -> list[Any]:
+        """The old side on `arrays`. Raises EvaluationError."""
+        self._new = None
+        if self._both is not None:
+            try:
+                results = self._both.run(arrays)
+            except EvaluationError:
+                if self._alone is None:
+                    self._alone = self._apart()
+            else:
+                self._new = (arrays, results[self._count :])
+                return results[: self._count]
+        assert self._alone is not None
+        return _run(self._alone[0], arrays)
+
+    def new(self, arrays: Mapping[str, Any]) -> list[Any]:
+        """The new side on the arrays the old one was just run on. Raises EvaluationError."""
+        if self._new is not None and self._new[0] is arrays:
+            return self._new[1]
+        assert self._alone is not None
+        return _run(self._alone[1], arrays)
+
+    def gap(self, index: int, wanted: Any, got: Any, feed: Feed, contract: Contract) -> Gap | None:
+        """How result `index` differs beyond what the contract allows, or None."""
+        if contract is Contract.EXACT:
+            # The reference's own Where makes a chosen -0.0 to 0.0, so behind one the sign of a zero says nothing.
+            return bits_apart(*(map(without_zero_signs, (wanted, got)) if self._loses_zero_signs else (wanted, got)))
+        gap = apart(wanted, got, finite_inputs=not feed.special)
+        if gap.distance <= tolerance(wanted):
+            return None
+        return gap if self._is_no_rounding(index, wanted, got, gap, feed) else None
+
+    def _is_no_rounding(self, index: int, wanted: Any, got: Any, gap: Gap, feed: Feed) -> bool:
+        """Whether a gap is more than another order of operations may come to.
+
+        Both sides in f64 tell; with only the old side in f64, whether the new one is about as near to it as the old one;
+        without either, what the last bits of the inputs do to the old one.
+        """
+        finite = not feed.special
+        truth = self._in_f64(0, feed)
+        other = self._in_f64(1, feed) if truth is not None else None
+        if truth is not None and other is not None:
+            return apart(truth[index], other[index], finite_inputs=finite).distance > WIDE_TOLERANCE
+        if truth is not None:
+            exact = narrowed(truth[index], wanted)
+            mine, its = (apart(exact, result, finite_inputs=finite).distance for result in (wanted, got))
+            return its > max(tolerance(wanted), ERROR_GROWTH * mine)
+        if feed.special:
+            return True
+        moved = self.old({name: nudged(array, seed) for seed, (name, array) in enumerate(feed.arrays.items())})[index]
+        return gap.distance > SENSITIVITY * apart(wanted, moved, finite_inputs=True).distance
+
+    def _in_f64(self, side: int, feed: Feed) -> list[Any] | None:
+        """The results of one side in f64, or None where there are no such kernels."""
+        if not self._region.may_widen:
+            return None
+        if side not in self._wide:
+            self._wide[side] = _evaluator(self._region.program(((self._region.old, self._region.new)[side],), wide=True))
+        try:
+            return _run(self._wide[side], {name: widened(array) for name, array in feed.arrays.items()})
+        except EvaluationError:
+            return None
+
+
+def _evaluator(graph: Graph) -> Evaluator | EvaluationError:
+    try:
+        return Evaluator(graph)
+    except EvaluationError as error:
+        return error
+
+
+def _run(side: Evaluator | EvaluationError, arrays: Mapping[str, Any]) -> list[Any]:
+    if isinstance(side, EvaluationError):
+        raise side
+    return side.run(arrays)

@@ -1,0 +1,7 @@
+"""To come."""
+
+from __future__ import annotations
+
+from ..rewriter import Rule
+
+RULES: tuple[Rule, ...] = ()
