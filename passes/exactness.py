@@ -6,7 +6,8 @@ all, is the same either way. Exp or Tanh need not be.
 
 from __future__ import annotations
 
-CORRECTLY_ROUNDED = frozenset(
+_NAMES = (
     "Abs Add And BitShift BitwiseAnd BitwiseNot BitwiseOr BitwiseXor Cast Ceil Clip Div Equal Floor Greater GreaterOrEqual"
-    " Identity IsInf IsNaN LeakyRelu Less LessOrEqual Max Min Mod Mul Neg Not Or PRelu Relu Round Sign Sqrt Sub Where Xor".split()
+    " Identity IsInf IsNaN LeakyRelu Less LessOrEqual Max Min Mod Mul Neg Not Or PRelu Relu Round Sign Sqrt Sub Where Xor"
 )
+CORRECTLY_ROUNDED = frozenset(_NAMES.split())

@@ -7,14 +7,14 @@ copies; gate and up 1.0 up to 32 rows, and more beyond. So it is done where the 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from irc.ir import Attribute, Graph, Op, Tensor, Value, constant_op, dims, make, types, via
 
 from .base import Application, Context, Contract, Pass, erase_dead
-from .rules.affine import bias_of
+from .rules.affine import MOST_COMPUTED, bias_of
 from .rules.matmuls import Product, product_of
 
 
@@ -34,7 +34,12 @@ class Member:
     def kind(self) -> tuple[object, ...]:
         """What members of one group have in common besides their first operand."""
         found = self.product
-        return (found.op.name, found.bias is not None, found.weight.dtype, found.inner, found.alpha)
+        biased = found.op.name == "Gemm" and found.bias is not None
+        return (found.op.name, biased, found.weight.dtype, found.inner, found.alpha)
+
+    def alone(self) -> Member:
+        """The product without the Add behind it."""
+        return self if self.last is self.op else Member(replace(self.product, bias=None), self.op)
 
 
 @dataclass(frozen=True)
@@ -82,7 +87,8 @@ def _group_of(op: Op) -> list[Member]:
         return []
     users = dict.fromkeys(user for user in op.needed(0).users if user.is_a(op.name) and user.graph is op.graph)
     members = [member for user in users if user.operands[0] is op.operands[0] and (member := _member(user)) is not None]
-    return [member for member in members if member.kind == first.kind] if len(members) > 1 else []
+    group = [member for member in members if member.kind == first.kind]
+    return group if all(member.product.bias is not None for member in group) else [member.alone() for member in group]
 
 
 def _merge(group: list[Member], place: Op, context: Context, name: str) -> None:
@@ -112,6 +118,8 @@ def _build(group: list[Member], place: Op, name: str) -> list[Op] | None:
     if len(vectors) != len(biases):
         return None
     location = via(name, *dict.fromkeys(op.location for member in group for op in (member.op, member.last)))
+    if sum(p.weight.byte_count for p in products) > MOST_COMPUTED:
+        return None
     created: list[Op] = []
 
     def new(op: Op) -> Value:

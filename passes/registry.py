@@ -20,6 +20,7 @@ from .dead_code import DeadCode
 from .fold_constants import FoldConstants
 from .fusion import Fuse, Unfuse
 from .language import read_rules
+from .layout import Layout
 from .merge_products import MergeProducts
 from .pipeline import parse_pipeline
 from .rewriter import Rewriter, Rule
@@ -31,6 +32,7 @@ PASSES: tuple[type[Pass], ...] = (
     CommonSubexpressions,
     Canonicalize,
     Rules,
+    Layout,
     MergeProducts,
     Fuse,
     Unfuse,

@@ -47,7 +47,10 @@ class Region:
     identical: bool
 
     def program(self, sides: tuple[tuple[Value, ...], ...], *, wide: bool = False) -> Graph:
-        """A graph with an input for each of `inputs` and an output for each value of `sides`; `wide` has f64 for each f32."""
+        """A graph with an input for each of `inputs` and an output for each value of `sides`; `wide` has f64 for each f32.
+
+        It holds what those outputs need and nothing else: the other side may have no kernels.
+        """
         graph, mapping = Graph("region"), dict[Value, Value]()
         for op in self.ops:
             if op.graph is not None:
@@ -55,11 +58,21 @@ class Region:
                 break
         for index, value in enumerate(self.inputs):
             mapping[value] = graph.add_input(f"x{index}", _fed_type(_widened(value.type) if wide else value.type))
-        for op in self.ops:
+        for op in self._needed([value for side in sides for value in side]):
             graph.append(_wide_op(op, mapping) if wide else clone_op(op, mapping))
         for value in (value for side in sides for value in side):
             graph.add_output(mapping[value], f"y{len(graph.outputs)}")
         return graph
+
+    def _needed(self, values: list[Value]) -> list[Op]:
+        members, found = set(self.ops), set[Op]()
+        pending = [v.op for v in values if v.op in members]
+        while pending:
+            op = pending.pop()
+            if op not in found:
+                found.add(op)
+                pending.extend(v.op for v in operands_of(op) if v.op in members)
+        return [op for op in self.ops if op in found]
 
     @property
     def may_widen(self) -> bool:

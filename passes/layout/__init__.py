@@ -31,14 +31,16 @@ class Layout(Pass, name="layout", contract=Contract.EXACT):
 
     def run(self, graph: Graph, context: Context) -> None:
         """Look around each Transpose of each block, again until nothing is gained anywhere."""
-        rewriter = Rewriter(graph, (*canonicalize.RULES, *movement.RULES, *splits.RULES), context)
-        touched = dict.fromkeys(op for op in graph.walk() if op.is_a("Slice", "Gather"))
+        rewriter = Rewriter(graph, (*canonicalize.RULES, *movement.RULES, *splits.CUTS), context)
+        flipped = False
         for block in list(graph.graphs()):
             if block.owner is None or not dialect.is_fused(block.owner):
-                touched.update(_improve(block, context, rewriter))
+                flipped = _improve(block, context, rewriter) or flipped
         before = context.total
-        rewriter.run(dict.fromkeys(near for op in touched if op.graph is not None for near in _around(op)))
-        if context.total > before and context.allows(FoldConstants.name, FoldConstants.contract):
+        # Without flips there is nothing new for the rules; only those that come last have not looked yet.
+        rewriter.run(None if flipped else [op for op in graph.walk() if op.is_a("Gather")])
+        Rewriter(graph, splits.RULES, context).run([op for op in graph.walk() if op.is_a("Slice")])
+        if (flipped or context.total > before) and context.allows(FoldConstants.name, FoldConstants.contract):
             FoldConstants().run(graph, context)
 
     @classmethod
@@ -47,34 +49,25 @@ class Layout(Pass, name="layout", contract=Contract.EXACT):
         return (
             (cls.name, Contract.EXACT, "run a region with its dims in another order where that leaves fewer transposes"),
             (SUMS, Contract.REASSOCIATING, "the same for a region with sums or functions that kernels may round otherwise"),
-            *((rule.name, rule.contract, rule.doc) for rule in splits.RULES),
+            *((rule.name, rule.contract, rule.doc) for rule in (*splits.CUTS, *splits.RULES)),
         )
 
 
-def _around(op: Op) -> Iterator[Op]:
-    """An op and what uses it, which may now fit rules that it did not fit before."""
-    yield op
-    for result in op.results:
-        yield from result.users
-
-
-def _improve(block: Graph, context: Context, rewriter: Rewriter) -> dict[Op, None]:
-    """Flip what is worth it in one block; the ops made."""
-    touched: dict[Op, None] = {}
-    exact = not context.allows(SUMS, Contract.REASSOCIATING)
+def _improve(block: Graph, context: Context, rewriter: Rewriter) -> bool:
+    """Flip what is worth it in one block; whether that was anything."""
+    exact, improved = not context.allows(SUMS, Contract.REASSOCIATING), False
     for _ in range(MOST_SWEEPS):
         seen: set[tuple[Value, Permutation]] = set()
-        made: list[Op] = []
+        flips = 0
         for seed, permutation in _seeds(block):
-            if (seed, permutation) in seen:
-                continue
-            region = explore(block, seed, permutation, exact)
-            seen.update(region.forms.items())
-            made += _flip(region, context, rewriter)
-        touched.update(dict.fromkeys(made))
-        if not made:
+            if (seed, permutation) not in seen:
+                region = explore(block, seed, permutation, exact)
+                seen.update(region.forms.items())
+                flips += _flip(region, context, rewriter)
+        if not flips:
             break
-    return touched
+        improved = True
+    return improved
 
 
 def _seeds(block: Graph) -> Iterator[tuple[Value, Permutation]]:
@@ -88,23 +81,20 @@ def _seeds(block: Graph) -> Iterator[tuple[Value, Permutation]]:
             yield op.result, inverse(permutation)
 
 
-def _flip(region: Region, context: Context, rewriter: Rewriter) -> list[Op]:
-    """Flip the ops of a region that are worth it; the ops made."""
+def _flip(region: Region, context: Context, rewriter: Rewriter) -> bool:
+    """Flip the ops of a region that are worth it; whether there were any."""
     flipped = best_flips(region)
-    if not flipped:
-        return []
     sums = not all(region.flips[op].exact for op in flipped)
     name, contract = (SUMS, Contract.REASSOCIATING) if sums else (Layout.name, Contract.EXACT)
-    if not context.allows(name, contract):
-        return []
+    if not flipped or not context.allows(name, contract):
+        return False
     gone = _needless(region, flipped)
-    builder = Builder(region, flipped, via(name, *(op.location for op in gone)))
+    builder = Builder(region, flipped, name, via(name, *(op.location for op in gone or flipped)))
     order = builder.build()
-    root = order[-1]
-    application = Application(name, contract, root, tuple(builder.old), tuple(builder.new), tuple(builder.created))
+    application = Application(name, contract, order[-1], tuple(builder.old), tuple(builder.new), tuple(builder.created))
     if context.refuses(application):
         _take_back(builder)
-        return []
+        return False
     try:
         context.take(name)
     except BaseException:
@@ -113,11 +103,9 @@ def _flip(region: Region, context: Context, rewriter: Rewriter) -> list[Op]:
     rewriter.assume([dim for op in flipped for dim in region.flips[op].relied])
     for old, new in zip(builder.old, builder.new, strict=True):
         old.replace_by(new)
-    for op in (*reversed(order), *gone):
+    for op in (*reversed(order), *gone, *reversed(builder.created)):
         erase_dead(op)
-    for op in reversed(builder.created):
-        erase_dead(op)
-    return [op for op in builder.created if op.graph is not None]
+    return True
 
 
 def _take_back(builder: Builder) -> None:

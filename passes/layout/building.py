@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from irc.ir import Attribute, Graph, Location, Op, Tensor, TensorType, Value, constant_op, make, types
+from irc.ir import Attribute, Graph, Location, Op, Tensor, TensorType, Value, constant_op, make, types, via
 
 from .flips import Flip
 from .permutations import Permutation, compose, inverse, is_identity, permutation_of, permuted
@@ -13,10 +13,14 @@ from .regions import Region
 
 @dataclass
 class Builder:
-    """Builds the flipped ops of a region; `old` and `new` are the values that then give way to each other."""
+    """Builds the flipped ops of a region for the rewrite called `name`; `old` and `new` then give way to each other.
+
+    Transposes and constants come from `location`.
+    """
 
     region: Region
     flipped: set[Op]
+    name: str
     location: Location
     old: list[Value] = field(default_factory=list[Value])
     new: list[Value] = field(default_factory=list[Value])
@@ -36,29 +40,26 @@ class Builder:
         pending = list(self.flipped)
         while pending:
             op = pending[-1]
-            before = [v.op for v in op.operands if v is not None and v.op in self.flipped and v.op not in opened]
-            if op not in opened and before:
-                opened.add(op)
-                pending.extend(maker for maker in before if maker is not None)
-                continue
+            makers = [value.op for value in op.operands if value is not None and value.op is not None]
+            before = [maker for maker in makers if maker in self.flipped and maker not in opened]
+            if op in opened or not before:
+                order.setdefault(pending.pop())
+            else:
+                pending.extend(before)
             opened.add(op)
-            order.setdefault(pending.pop())
         return list(order)
 
     def _flip(self, op: Op, flip: Flip) -> None:
-        graph = self.region.graph
-        operands: list[Value | None] = [
-            value if form is None or value is None else self._form(value, form)
-            for value, form in zip((*op.operands, *([None] * len(flip.operands)))[: len(flip.operands)], flip.operands, strict=True)
-        ]
+        operands: list[Value | None] = [None] * len(flip.operands)
+        for index, (value, form) in enumerate(zip(op.operands, flip.operands, strict=False)):
+            operands[index] = value if form is None or value is None else self._form(value, form)
         for index, tensor in flip.constants.items():
             operands[index] = self._insert(constant_op(tensor, self.location), op).result
         if flip.swapped:
             operands[:2] = reversed(operands[:2])
         attributes: dict[str, Attribute] = {**op.attributes, **flip.attributes}
-        made = self._insert(make(op.name, operands, self.location, attributes=attributes, results=len(op.results)), op)
-        made.location = self.location if op.location is self.location else Location(self.location.origin, self.location.rewrite, (op.location,))
-        assert made.graph is graph
+        location = via(self.name, op.location)
+        made = self._insert(make(op.name, operands, location, attributes=attributes, results=len(op.results)), op)
         for old, new, form in zip(op.results, made.results, flip.results, strict=True):
             new.name = old.name
             if form is None:
@@ -72,17 +73,18 @@ class Builder:
     def _leave(self, op: Op, old: Value, new: Value, form: Permutation) -> None:
         """Give the users outside what they want of a flipped value."""
         back, plain = inverse(form), False
-        for user, _ in list(old.uses):
-            if isinstance(user, Graph) or (user not in self.flipped and not (user.is_a("Transpose") and user.graph is op.graph)):
+        for user, index in list(old.uses):
+            if isinstance(user, Graph):
                 plain = True
             elif user in self.flipped:
-                index = [i for i, value in enumerate(user.operands) if value is old]
-                plain = plain or any(self.region.flips[user].operands[i] is None for i in index)
-            else:
+                plain = plain or self.region.flips[user].operands[index] is None
+            elif user.is_a("Transpose") and user.graph is op.graph:
                 outer = permutation_of(user)
                 assert outer is not None
                 combined = compose(outer, back)
                 self._swap(user.result, new if is_identity(combined) else self._transpose(new, combined, op))
+            else:
+                plain = True
         if plain:
             exit_ = self._transpose(new, back, op)
             exit_.type = types.merge(exit_.type, old.type)

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from irc.ir import Attribute, Dim, Op, Tensor, Value, shapes
+from irc.ir import Attribute, Dim, Op, Tensor, Value
 
 from ..exactness import CORRECTLY_ROUNDED
 from ..fusion import ELEMENTWISE
 from .grouping import flip_of_groups
-from .permutations import Permutation, extended, inverse, is_identity, permuted, swaps_last, without
+from .permutations import Permutation, extended, is_identity, permuted, without
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ def _along_axis(op: Op, value: Value, permutation: Permutation) -> Flip | None:
     if value is not op.operand(0) and value not in op.results:
         return None
     default = {"Split": 0}.get(op.name, -1)
-    exact = op.name in ("Split", "TopK", "Hardmax")
+    exact = op.name == "Split"
     attributes, cost = _axis(op, permutation, default), 0
     if not exact:
         # Kernels normalize rows; other axes they bring to the end and back.
@@ -157,7 +157,7 @@ def _reduce(op: Op, value: Value, permutation: Permutation) -> Flip | None:
     before, after = _around(op, value, permutation, axes, keeps)
     moved = sorted(before.index(axis) for axis in axes)
     constants = {} if op.operand(1) is None else {1: Tensor.integers(moved)}
-    return _plain(op, before, after, constants=constants, exact=op.name in ("ReduceMax", "ReduceMin"))
+    return _plain(op, before, after, constants=constants, exact=False)
 
 
 def _around(op: Op, value: Value, permutation: Permutation, axes: list[int], keeps: bool) -> tuple[Permutation, Permutation]:
@@ -167,15 +167,6 @@ def _around(op: Op, value: Value, permutation: Permutation, axes: list[int], kee
     if value is op.operand(0):
         return permutation, without(permutation, axes)
     return extended(permutation, axes), permutation
-
-
-def _arg(op: Op, value: Value, permutation: Permutation) -> Flip | None:
-    rank = _rank(op.needed(0))
-    if rank is None:
-        return None
-    axis = op.integer("axis", 0) % rank
-    before, after = _around(op, value, permutation, [axis], op.integer("keepdims", 1) == 1)
-    return _plain(op, before, after, attributes={"axis": before.index(axis)})
 
 
 def _squeeze(op: Op, value: Value, permutation: Permutation) -> Flip | None:
@@ -265,7 +256,8 @@ def _resize(op: Op, value: Value, permutation: Permutation) -> Flip | None:
     # Kernels resize the last dims of an image.
     if len(permutation) != 4 or any(before[i] is None or before[i] != after[i] for i in permutation[:2]):
         return None
-    return _plain(op, permutation, permutation, constants=constants, exact=op.string("mode", "nearest") == "nearest", relied=before)
+    exact = op.string("mode", "nearest") == "nearest"
+    return _plain(op, permutation, permutation, constants=constants, exact=exact, relied=before)
 
 
 def _shape(op: Op, value: Value, permutation: Permutation) -> Flip | None:
@@ -297,7 +289,8 @@ def target_of(source: Sequence[Dim], target: Sequence[Dim]) -> list[int] | None:
     """A Reshape's constant operand for a shape, or None where that takes more than one dim computed at run time."""
     numbers = [d if isinstance(d, int) and d > 0 else -1 for d in target]
     if numbers.count(-1) > 1:
-        numbers = [0 if n == -1 and i < len(source) and target[i] is not None and source[i] == target[i] else n for i, n in enumerate(numbers)]
+        same = [i < len(source) and d is not None and source[i] == d for i, d in enumerate(target)]
+        numbers = [0 if n == -1 and copied else n for n, copied in zip(numbers, same, strict=True)]
     if numbers.count(-1) > 1 or (0 in numbers and -1 in numbers) or 0 in target:
         return None
     return numbers
@@ -305,15 +298,12 @@ def target_of(source: Sequence[Dim], target: Sequence[Dim]) -> list[int] | None:
 
 _FLIPS: dict[str, FlipFunction] = {
     **dict.fromkeys((*ELEMENTWISE, "Identity"), _elementwise),
-    **dict.fromkeys(("Softmax", "LogSoftmax", "Hardmax", "Split", "TopK"), _along_axis),
-    **dict.fromkeys(("ArgMax", "ArgMin"), _arg),
+    **dict.fromkeys(("Softmax", "LogSoftmax", "Split"), _along_axis),
     **dict.fromkeys(("QuantizeLinear", "DequantizeLinear"), _quantize),
     **dict.fromkeys(("LayerNormalization", "RMSNormalization"), _normalize),
+    # Not ReduceMax, ArgMax or TopK: which of several kernels runs depends on the axis, and not all of them keep NaN.
     **dict.fromkeys(
-        (
-            *("ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceMax", "ReduceMean", "ReduceMin"),
-            *("ReduceProd", "ReduceSum", "ReduceSumSquare"),
-        ),
+        ("ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceMean", "ReduceProd", "ReduceSum", "ReduceSumSquare"),
         _reduce,
     ),
     "Clip": _clip,

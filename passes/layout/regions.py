@@ -57,7 +57,7 @@ class Region:
         if not op.is_a("Transpose") or op.graph is not self.graph:
             return End.PLAIN
         back = permutation_of(op)
-        if back is None or back == self.forms[value]:
+        if back is None:
             return End.PLAIN
         return End.FLIPPED if is_identity(compose(self.forms[value], back)) else End.EITHER
 
@@ -157,7 +157,11 @@ def best_flips(region: Region) -> set[Op]:
     source, sink = 0, 1
 
     def number(side: Side) -> int:
-        return network.fresh() if side is End.EITHER else source if side is End.FLIPPED else sink if side is End.PLAIN else network.node(side)
+        if isinstance(side, Op):
+            return network.node(side)
+        if side is End.EITHER:
+            return network.fresh()
+        return source if side is End.FLIPPED else sink
 
     for value in region.forms:
         users = region.users_of(value)

@@ -17,7 +17,7 @@ from ..base import Context, Contract, Pass
 from ..fold_constants import FoldConstants
 from ..language import load_rules
 from ..rewriter import Rewriter, Rule
-from . import attention, convolutions, masks, matmuls, normalizations, quantized, recurrent, reductions
+from . import activations, attention, convolutions, masks, matmuls, movement, normalizations, quantized, recurrent, reductions
 
 
 @dataclass(frozen=True)
@@ -41,10 +41,10 @@ def _from_file(name: str) -> tuple[Rule, ...]:
 TOPICS: tuple[Topic, ...] = (
     Topic("attention", attention.RULES),
     Topic("normalizations", normalizations.RULES),
-    Topic("activations"),
+    Topic("activations", activations.RULES),
     Topic("convolutions", convolutions.RULES),
     Topic("matmuls", matmuls.RULES),
-    Topic("movement"),
+    Topic("movement", movement.RULES),
     Topic("reductions", reductions.RULES),
     Topic("masks", masks.RULES),
     Topic("recurrent", recurrent.RULES),

@@ -113,15 +113,14 @@ def rounded(exact: Floats, dtype: DType) -> Tensor | No:
     """Exact numbers in a dtype that holds them all, no zero and no subnormal standing for something larger."""
     with np.errstate(all="ignore"):
         array = exact.astype(dtype.numpy)
-        held: Floats = array.astype(np.float64)
-    if not np.isfinite(held).all():
+    if not np.isfinite(array).all():
         return No("a product of constants is not finite")
-    small = (np.abs(held) < SMALLEST[dtype]) & (exact != 0)
-    if not small.any():
+    small = np.abs(array) < SMALLEST[dtype]
+    if not exact[small].any():
         return Tensor.from_array(array, dtype)
-    if not held[small].all():
+    if ((array == 0) & (exact != 0)).any():
         return No("a product of constants is too small for its dtype")
-    if np.abs(held - exact).sum() > _EPSILON[dtype] * np.abs(exact).sum():
+    if np.abs(array.astype(np.float64) - exact).sum() > _EPSILON[dtype] * np.abs(exact).sum():
         return No("products of constants are too small for their dtype")
     return Tensor.from_array(array, dtype)
 
@@ -130,6 +129,8 @@ def scaled(weight: Tensor, factors: Floats | None) -> Tensor | No:
     """A constant times factors that broadcast to its shape, or the constant itself."""
     if factors is None:
         return weight
+    if weight.byte_count > MOST_COMPUTED:
+        return No("its weight is too large to compute with")
     with np.errstate(all="ignore"):
         return rounded(weight.array.astype(np.float64) * factors, weight.dtype)
 
@@ -140,6 +141,9 @@ def bias_of(numbers: Floats, channels: int, dtype: DType) -> Tensor | No:
         array = np.broadcast_to(numbers, (channels,)).astype(dtype.numpy)
     return Tensor.from_array(array, dtype) if np.isfinite(array).all() else No("a bias is not finite")
 
+
+MOST_COMPUTED = 2**28
+"""Bytes of a weight above which it is left as it is: most likely a mapped file that would have to be held in memory."""
 
 MOST_COPIED = 2**20
 """Bytes of a weight that several ops use, above which none of them gets a copy of its own."""
@@ -191,7 +195,9 @@ def never_infinite(value: Value, depth: int = _DEEPEST) -> bool:
     if op.is_constant:
         return dtype_of(value) in FLOATS and bool(np.isfinite(op.value.array).all())
     if op.is_a(*_BOUNDED):
-        return all(_is_finite(operand) for operand in op.operands[1:] if operand is not None)
+        return op.attributes.get("epsilon") != 0.0 and all(
+            _is_finite(operand) for operand in op.operands[1:] if operand is not None
+        )
     if op.is_a("Clip"):
         return all((t := op.constant_operand(i)) is not None and bool(np.isfinite(t.array).all()) for i in (1, 2))
     if op.is_a("Concat"):
@@ -207,6 +213,7 @@ def _is_finite(value: Value) -> bool:
 __all__ = [
     "AFFINE",
     "FLOATS",
+    "MOST_COMPUTED",
     "SMALLEST",
     "Floats",
     "Step",

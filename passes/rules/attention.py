@@ -20,6 +20,7 @@ from .attention_heads import without_repeats
 from .attention_masks import Setting, Term, masked
 from .attention_scores import Scores, dtype_of, number_in, scores_of, without_scale
 
+_ROUNDING = 4e-7
 _WEIGHTS = frozenset({"Softmax", "Where", "Cast", "Reshape"})
 
 
@@ -157,8 +158,10 @@ def _untransposed(transposed: Value, rewrite: Rewriter) -> Value | None:
     if inner is not None and inner.is_a("Reshape") and _makes(inner.needed(0), "Transpose"):
         whole, shape = inner.needed(0).op, transposed.shape
         assert whole is not None
-        source = whole.needed(0)
-        if shape is not None and whole.integers("perm") == (0, 2, 1) and _last_two(source) == (shape[-1], shape[-2]):
+        permutation, source = whole.integers("perm") or (), whole.needed(0)
+        if len(permutation) == 3 and permutation != (0, 2, 1):
+            source = rewrite.op("Transpose", [source], {"perm": (permutation[0], permutation[2], permutation[1])})
+        if shape is not None and len(permutation) == 3 and _last_two(source) == (shape[-1], shape[-2]):
             found = _viewed(source, (*shape[:-2], shape[-1], shape[-2]), rewrite)
             if found is not None:
                 return found
@@ -204,7 +207,7 @@ def _fused(
             query, key, value = (v for v in whole if v is not None)
             rank = 4
     if rank == 4:
-        key, value = without_repeats(key, value, query)
+        key, value = without_repeats(key, value, query, rewrite)
     dims = _dims(query, key, value, rewrite)
     if dims is None:
         return No("its operands are not proved to agree on batch, heads and width", 3)
@@ -215,7 +218,7 @@ def _fused(
     mask = masked(scores.terms, scores.choice, setting, rewrite)
     if isinstance(mask, No):
         return mask
-    attributes: dict[str, Attribute] = {"scale": scores.scale}
+    attributes: dict[str, Attribute] = {"scale": _usual(scores.scale, query)}
     if mask.is_causal:
         attributes["is_causal"] = 1
     if scores.softcap:
@@ -234,6 +237,13 @@ def _fused(
     if rank == 4 and len(op.result.shape or ()) == 3:
         return _flattened(answer, op, rewrite)
     return answer
+
+
+def _usual(scale: float, query: Value) -> float:
+    """1 / sqrt(width) where the scale is that but for the rounding of its factors."""
+    width = (query.shape or (None,))[-1]
+    usual = width**-0.5 if isinstance(width, int) and width else scale
+    return usual if abs(scale - usual) <= _ROUNDING * usual else scale
 
 
 def _is_one_for_all(terms: list[Term]) -> bool:

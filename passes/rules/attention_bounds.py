@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
 from irc.ir import Dim, DType, Op, Tensor, TensorType, Value, dims
 
 _DEEPEST = 24
+_MOST_LEVELS = 8
 _MOVEMENTS = frozenset(
     {"Reshape", "Unsqueeze", "Squeeze", "Transpose", "Expand", "Slice", "Identity", "Flatten", "Tile", "Gather"}
 )
@@ -119,6 +121,50 @@ def _interval_of_tensor(tensor: Tensor) -> Interval:
     return _ANYTHING if math.isnan(low) or math.isnan(high) else Interval(low, high, False)
 
 
+def levels(value: Value, depth: int = _DEEPEST) -> frozenset[float] | None:
+    """All numbers that the elements of a value can be, where they are few."""
+    op = value.op
+    kind = value.type
+    if isinstance(kind, TensorType) and kind.dtype is DType.BOOL:
+        return frozenset({0.0, 1.0})
+    if op is None or not depth or op.domain:
+        return None
+    if op.is_constant:
+        return levels_of(op.value) if op.value.size else None
+    if op.name in ("Reshape", "Unsqueeze", "Squeeze", "Transpose", "Expand", "Slice", "Cast", "Identity"):
+        return levels(op.needed(0), depth - 1)
+    if op.name == "Where":
+        sides = [levels(op.needed(i), depth - 1) for i in (1, 2)]
+        return None if sides[0] is None or sides[1] is None else sides[0] | sides[1]
+    if op.name in ("Add", "Sub", "Mul"):
+        first, second = levels(op.needed(0), depth - 1), levels(op.needed(1), depth - 1)
+        if first is None or second is None or not isinstance(kind, TensorType) or not kind.dtype.is_float:
+            return None
+        return _paired(op.name, first, second, kind.dtype)
+    return None
+
+
+def _paired(name: str, first: frozenset[float], second: frozenset[float], dtype: DType) -> frozenset[float] | None:
+    ufunc = {"Add": np.add, "Sub": np.subtract, "Mul": np.multiply}[name]
+    own = dtype.numpy
+    with np.errstate(all="ignore"):
+        found = {float(ufunc(np.asarray(a, own), np.asarray(b, own))) for a in first for b in second}
+    return frozenset(found) if len(found) <= _MOST_LEVELS and not any(math.isnan(n) for n in found) else None
+
+
+@lru_cache(maxsize=16)
+def levels_of(tensor: Tensor) -> frozenset[float] | None:
+    """All numbers in a constant, where they are few and none is NaN."""
+    if not (tensor.dtype.is_float or tensor.dtype.is_integer or tensor.dtype is DType.BOOL):
+        return None
+    flat = tensor.array.reshape(-1)
+    found = {float(v) for v in flat[:64]}
+    if len(found) > _MOST_LEVELS or any(math.isnan(n) for n in found):
+        return None
+    found = {float(v) for v in np.unique(flat)}
+    return frozenset(found) if len(found) <= _MOST_LEVELS and not any(math.isnan(n) for n in found) else None
+
+
 @dataclass(frozen=True)
 class _Rows:
     """A value of rank 4 whose element (b, h, s, d) comes from row (b, s) of `source`, scaled and shifted by constants.
@@ -127,7 +173,14 @@ class _Rows:
     """
 
     source: Value
-    limit: float
+    length: float
+    weight: Tensor
+    shift: float
+
+    @property
+    def limit(self) -> float:
+        """The largest absolute value; infinite or NaN where there is none."""
+        return self.length * _norm(self.weight) + self.shift
 
 
 def largest_score(query: Value, key: Value, value: Value, scale: float) -> float | None:
@@ -150,6 +203,7 @@ def largest_score(query: Value, key: Value, value: Value, scale: float) -> float
         return None
     largest = largest_finite(kind.dtype)
     score = size * q.limit * k.limit
+    # Not so for NaN, too.
     return score * abs(scale) if largest is not None and score * max(1.0, abs(scale)) < largest / 4 else None
 
 
@@ -221,8 +275,10 @@ def _moved(op: Op, roles: tuple[str, ...]) -> tuple[str, ...] | None:
     if op.name == "Gather" and rank == len(roles) + 1:
         axis = op.integer("axis", 0) % rank
         return (*roles[:axis], "d", *roles[axis:])
-    if op.name == "Squeeze" and rank == len(roles) + 1 and source[0] == 1:
-        return ("d", *roles)
+    if op.name == "Squeeze" and rank == len(roles) + 1:
+        axes = op.constant_operand(1)
+        axis = int(axes.array.reshape(-1)[0]) % rank if axes is not None and axes.size == 1 else None
+        return None if axis is None else (*roles[:axis], "d", *roles[axis:])
     if op.name == "Unsqueeze" and rank == 3 and (op.result.shape or ())[1:2] == (1,) and roles[1] == "h":
         return (roles[0], *roles[2:])
     if op.name == "Reshape":
@@ -251,26 +307,26 @@ def _reshaped(roles: tuple[str, ...], shape: tuple[Dim, ...], source: tuple[Dim,
 
 
 def _product(op: Op, roles: tuple[str, ...], gain: float, shift: float) -> _Rows | None:
-    """Σ x_i w_ij is at most |x| |w| (Cauchy and Schwarz), with the Frobenius norm for that of any column."""
+    """Σ x_i w_ij is at most |x| |w_j| (Cauchy and Schwarz), and a column w_j no longer than √n of its largest entries."""
     weight = op.constant_operand(1)
     if weight is None or len(weight.shape) != 2 or (roles != ("b", "s", "d") and {*roles[:-1]} != {"r"}):
         return None
-    if op.name == "Gemm" and (op.integer("transA", 0) or op.attributes.get("alpha", 1.0) != 1.0):
+    if op.name == "Gemm" and (op.integer("transA", 0) or any(op.attributes.get(a, 1.0) != 1.0 for a in ("alpha", "beta"))):
         return None
     row = _bounded_row(op.needed(0), _DEEPEST)
     if row is None:
         return None
     source, length = row
-    flat = weight.array.astype(np.float32, copy=False).reshape(-1)
-    limit = length * math.sqrt(float(np.dot(flat, flat)))
     bias = op.operand(2) if op.name == "Gemm" else None
-    if bias is not None:
-        found = interval(bias)
-        if not found.is_finite:
-            return None
-        limit += found.size
-    limit = limit * gain + shift
-    return _Rows(source, limit) if math.isfinite(limit) else None
+    added = 0.0 if bias is None else interval(bias).size
+    return _Rows(source, length * gain, weight, shift + gain * added)
+
+
+@lru_cache(maxsize=16)
+def _norm(weight: Tensor) -> float:
+    """A bound of the length of any row or column; infinite or NaN where an element is."""
+    array = weight.array
+    return math.sqrt(max(array.shape)) * max(float(array.max()), -float(array.min())) if weight.size else 0.0
 
 
 def _bounded_row(value: Value, depth: int) -> tuple[Value, float] | None:
@@ -313,4 +369,4 @@ def _normalized_length(value: Value) -> float | None:
     return math.sqrt(size) * (limits[0] + limits[1])
 
 
-__all__ = ["Interval", "interval", "largest_finite", "largest_score"]
+__all__ = ["Interval", "interval", "largest_finite", "largest_score", "levels", "levels_of"]

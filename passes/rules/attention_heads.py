@@ -10,19 +10,21 @@ from irc.ir import Attribute, Dim, Graph, Op, Tensor, Value, dims
 from ..rewriter import No, Rewriter, Rule, rule
 
 _HEADS_SECOND = (0, 2, 1, 3)
+_FROM_LENGTH_FIRST = (1, 2, 0, 3)
+_TO_LENGTH_FIRST = (2, 0, 1, 3)
 _REPEATS = ("Expand", "Tile")
 
 
-def without_repeats(key: Value, value: Value, query: Value) -> tuple[Value, Value]:
+def without_repeats(key: Value, value: Value, query: Value, rewrite: Rewriter) -> tuple[Value, Value]:
     """Key and value without the repetition of each head for a group of query heads; both as they are where it is no such."""
     heads = _size(query, 1)
-    plain = [_unrepeated(v) for v in (key, value)]
+    plain = [_unrepeated(v, rewrite) for v in (key, value)]
     if heads is None or plain[0] is None or plain[1] is None:
         return key, value
     return (plain[0], plain[1]) if _size(plain[0], 1) == _size(plain[1], 1) is not None else (key, value)
 
 
-def _unrepeated(value: Value) -> Value | None:
+def _unrepeated(value: Value, rewrite: Rewriter) -> Value | None:
     """x behind Reshape(Expand(Unsqueeze(x, 2), (B, H, n, S, D)), (B, H * n, S, D)), or behind Expand of one head."""
     op, shape = value.op, value.shape
     if op is None or shape is None or len(shape) != 4:
@@ -46,11 +48,21 @@ def _unrepeated(value: Value) -> Value | None:
     merged = dims.multiply(wide[1], wide[2])
     if merged is None or merged != shape[1] or (wide[0], *wide[3:]) != (shape[0], *shape[2:]) or None in shape:
         return None
-    maker = narrow.op
-    if maker is None or not maker.is_a("Unsqueeze", "Reshape"):
-        return None
-    source = maker.needed(0)
-    return source if source.shape == (*narrow.shape[:2], *narrow.shape[3:]) else None
+    return _without_dim(narrow, 2, rewrite)
+
+
+def _without_dim(value: Value, axis: int, rewrite: Rewriter) -> Value:
+    """A value without a dim of size 1: what it was put into, or else a squeeze, in front of a transpose where there is one."""
+    op, shape = value.op, value.shape or ()
+    if op is not None and op.is_a("Unsqueeze", "Reshape") and op.needed(0).shape == (*shape[:axis], *shape[axis + 1 :]):
+        return op.needed(0)
+    permutation = op.integers("perm") if op is not None and op.is_a("Transpose") else None
+    if op is None or permutation is None:
+        return rewrite.op("Squeeze", [value, rewrite.constant(Tensor.integers([axis]))])
+    gone = permutation[axis]
+    inner = _without_dim(op.needed(0), gone, rewrite)
+    kept = tuple(p - (p > gone) for p in permutation if p != gone)
+    return rewrite.op("Transpose", [inner], {"perm": kept})
 
 
 def _others_agree(first: tuple[Dim, ...] | None, second: tuple[Dim, ...], axis: int) -> bool:
@@ -70,7 +82,7 @@ def shared_heads(op: Op, rewrite: Rewriter) -> Value | No:
     if len(op.results) != 1 or any(op.operand(i) is not None for i in (4, 5)):
         return No("it keeps a cache")
     query, key, value = (op.needed(i) for i in range(3))
-    plain = without_repeats(key, value, query)
+    plain = without_repeats(key, value, query, rewrite)
     heads, own = _size(query, 1), _size(plain[0], 1)
     if plain[0] is key or heads is None or not own or heads % own:
         return No("its heads are not repeated")
@@ -79,13 +91,13 @@ def shared_heads(op: Op, rewrite: Rewriter) -> Value | No:
 
 @rule("Transpose", "Reshape")
 def attention_of_rows(op: Op, rewrite: Rewriter) -> Value | No:
-    """Attention between heads cut out of rows and put together again takes the rows: (B, S, H * D) instead of (B, H, S, D)."""
+    """Attention between heads cut out of rows and put together again takes the rows: (B, S, H * D), not (B, H, S, D)."""
     inner = op.needed(0).op
     if inner is None or not inner.is_a("Attention") or len(op.needed(0).shape or ()) != 4:
         return No("its input is no attention of separate heads")
     if not op.needed(0).has_one_use or inner.graph is not op.graph:
         return No("the attention is used elsewhere too", 2)
-    if op.is_a("Transpose") and op.integers("perm") != _HEADS_SECOND:
+    if op.is_a("Transpose") and op.integers("perm") not in (_HEADS_SECOND, _TO_LENGTH_FIRST):
         return No("it puts heads elsewhere", 2)
     shape, heads = op.needed(0).shape or (), _size(inner.needed(0), 1)
     if op.is_a("Reshape") and (heads != 1 or op.result.shape != (*shape[:1], *shape[2:]) or None in shape):
@@ -110,6 +122,8 @@ def _over_rows(op: Op, inner: Op, rows: list[Value], heads: tuple[int, int], rew
         return answer
     width = _size(inner.needed(2), 3)
     assert width is not None
+    if op.integers("perm") == _TO_LENGTH_FIRST:
+        answer = rewrite.op("Transpose", [answer], {"perm": (1, 0, 2)})
     return rewrite.op("Reshape", [answer, rewrite.constant(Tensor.integers([0, 0, heads[0], width]))])
 
 
@@ -120,12 +134,32 @@ def _is_cut(value: Value) -> bool:
         return False
     if op.is_a("RotaryEmbedding"):
         return value.has_one_use and _is_cut(op.needed(0)) and _size(value, 1) is not None
+    if _length_first(value) is not None:
+        return True
     if op.is_a("Transpose"):
         return op.integers("perm") == _HEADS_SECOND and _size(value, 1) is not None and _size(value, 3) is not None
     shape = value.shape or ()
     if op.is_a("Reshape", "Unsqueeze") and len(shape) == 4 and shape[1] == 1:
         return op.needed(0).shape == (shape[0], *shape[2:]) and None not in shape
     return False
+
+
+def _length_first(value: Value) -> Value | None:
+    """The rows (S, B, H * D) that heads are cut out of, B and H perhaps in one dim on the way (nn.MultiheadAttention)."""
+    op, shape = value.op, value.shape or ()
+    if op is None or len(shape) != 4 or None in shape or not isinstance(shape[1], int) or not isinstance(shape[3], int):
+        return None
+    wanted = (shape[2], shape[0], shape[1] * shape[3])
+    if op.is_a("Transpose") and op.integers("perm") == _FROM_LENGTH_FIRST:
+        apart = op.needed(0).op
+        return apart.needed(0) if apart is not None and apart.is_a("Reshape") and apart.needed(0).shape == wanted else None
+    turned = op.needed(0).op if op.is_a("Reshape") else None
+    if turned is None or not turned.is_a("Transpose") or turned.integers("perm") != (1, 0, 2):
+        return None
+    merged = turned.needed(0).op
+    if turned.needed(0).shape != (shape[2], dims.multiply(shape[0], shape[1]), shape[3]) or merged is None:
+        return None
+    return merged.needed(0) if merged.is_a("Reshape") and merged.needed(0).shape == wanted else None
 
 
 def _rows(value: Value, rewrite: Rewriter) -> Value:
@@ -135,6 +169,9 @@ def _rows(value: Value, rewrite: Rewriter) -> Value:
     if op.is_a("RotaryEmbedding"):
         attributes: dict[str, Attribute] = {**op.attributes, "num_heads": heads or 0}
         return rewrite.op("RotaryEmbedding", [_rows(op.needed(0), rewrite), *op.operands[1:]], attributes)
+    first = _length_first(value)
+    if first is not None:
+        return rewrite.op("Transpose", [first], {"perm": (1, 0, 2)})
     if not op.is_a("Transpose"):
         return op.needed(0)
     apart = op.needed(0)

@@ -15,10 +15,9 @@ import numpy as np
 from irc.ir import Dim, DType, Op, Tensor, TensorType, Value, shapes
 
 from ..rewriter import No, Rewriter
-from .attention_bounds import interval, largest_finite
+from .attention_bounds import interval, largest_finite, levels, levels_of
 
 _DEEPEST = 16
-_MOST_LEVELS = 8
 _UNDERFLOWS = 800.0
 """exp(-800) is 0 in every float type, whatever else is in the row."""
 
@@ -221,49 +220,6 @@ def is_zero(value: Value) -> bool:
     return tensor is not None and tensor.size > 0 and not tensor.array.any()
 
 
-def levels(value: Value, depth: int = _DEEPEST) -> frozenset[float] | None:
-    """All numbers that the elements of a value can be, where they are few."""
-    op = value.op
-    kind = value.type
-    if isinstance(kind, TensorType) and kind.dtype is DType.BOOL:
-        return frozenset({0.0, 1.0})
-    if op is None or not depth or op.domain:
-        return None
-    if op.is_constant:
-        return _levels_of(op.value) if op.value.size else None
-    if op.name in ("Reshape", "Unsqueeze", "Squeeze", "Transpose", "Expand", "Slice", "Cast", "Identity"):
-        return levels(op.needed(0), depth - 1)
-    if op.name == "Where":
-        sides = [levels(op.needed(i), depth - 1) for i in (1, 2)]
-        return None if sides[0] is None or sides[1] is None else sides[0] | sides[1]
-    if op.name in ("Add", "Sub", "Mul"):
-        first, second = levels(op.needed(0), depth - 1), levels(op.needed(1), depth - 1)
-        if first is None or second is None or not isinstance(kind, TensorType) or not kind.dtype.is_float:
-            return None
-        return _combined(op.name, first, second, kind.dtype)
-    return None
-
-
-def _combined(name: str, first: frozenset[float], second: frozenset[float], dtype: DType) -> frozenset[float] | None:
-    ufunc = {"Add": np.add, "Sub": np.subtract, "Mul": np.multiply}[name]
-    own = dtype.numpy
-    with np.errstate(all="ignore"):
-        found = {float(ufunc(np.asarray(a, own), np.asarray(b, own))) for a in first for b in second}
-    return frozenset(found) if len(found) <= _MOST_LEVELS and not any(math.isnan(n) for n in found) else None
-
-
-@lru_cache(maxsize=16)
-def _levels_of(tensor: Tensor) -> frozenset[float] | None:
-    if not (tensor.dtype.is_float or tensor.dtype.is_integer or tensor.dtype is DType.BOOL):
-        return None
-    flat = tensor.array.reshape(-1)
-    found = {float(v) for v in flat[:64]}
-    if len(found) > _MOST_LEVELS or any(math.isnan(n) for n in found):
-        return None
-    found = {float(v) for v in np.unique(flat)}
-    return frozenset(found) if len(found) <= _MOST_LEVELS and not any(math.isnan(n) for n in found) else None
-
-
 def causal_fill(value: Value, depth: int = _DEEPEST) -> float | None:
     """The number right of the diagonal of a mask that is 0 on it and left of it, in its last two dims; None for others."""
     op = value.op
@@ -395,7 +351,7 @@ def _uniform(value: Value, depth: int = _DEEPEST) -> float | None:
     content = shapes.content_of(value)
     if content is not None and len(content) == 1 and isinstance(content[0], int):
         return float(content[0])
-    found = _levels_of(op.value) if op.is_constant and op.value.size else None
+    found = levels_of(op.value) if op.is_constant and op.value.size else None
     return next(iter(found)) if found is not None and len(found) == 1 else None
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import TypeAlias
 
 from irc.ir import Dim, Op, Tensor, TensorType, Value, dims
@@ -67,7 +68,6 @@ class Arrangement:
                     if part * have != dim or grown % dim:
                         return False
                     rest = self._cut(atom, part)
-                    pending = [new for old in pending for new in ((rest, old) if old == atom else (old,))]
                     pending.append(rest)
                     grown = dim
                 if not isinstance(grown, int):
@@ -115,7 +115,7 @@ class Arrangement:
 
 def _neighbours(groups: Groups) -> list[tuple[int, int]]:
     flat = [atom for group in groups for atom in group]
-    return list(zip(flat, flat[1:], strict=False))
+    return list(pairwise(flat))
 
 
 def extend(arrangement: Arrangement, op: Op) -> bool:
@@ -274,7 +274,7 @@ def _plan(source: Value, result: Value, arrangement: Arrangement) -> list[Step] 
     if block is not None:
         return [block]
     # Where both take as many, the Transpose comes last: so stand heads split from features, and images made of tokens.
-    plans = [_transpose_last(source, result, merged), _transpose_first(source, result, merged), _in_three(source, result, merged)]
+    plans = (plan_of(source, result, merged) for plan_of in (_transpose_last, _transpose_first, _in_three))
     found = [plan for plan in plans if plan is not None]
     return min(found, key=len) if found else None
 

@@ -139,6 +139,18 @@ def gather_of_range(op: Op, rewrite: Rewriter) -> Value | No:
     return result
 
 
+@rule("GatherND")
+def gather_nd_of_rows(op: Op, rewrite: Rewriter) -> Value | No:
+    """Picking by lists of one index each is picking by the indices."""
+    listed, shape = op.needed(1).op, op.needed(1).shape
+    if op.integer("batch_dims", 0) or shape is None or not shape or shape[-1] != 1:
+        return No("it picks by more than one index, or in batches")
+    axes = None if listed is None or not listed.is_a("Unsqueeze") else shapes.content_of(listed.operand(1))
+    if listed is None or axes not in ((-1,), (len(shape) - 1,)):
+        return No("its indices were no list before")
+    return rewrite.op("Gather", [op.operand(0), listed.operand(0)], {"axis": 0})
+
+
 @rule("NonZero")
 def places_of_ones(op: Op, rewrite: Rewriter) -> Value | No:
     """The places of what is nowhere zero along one dim are 0, 1, ...; TorchScript writes arange so."""
@@ -162,6 +174,7 @@ RULES: tuple[Rule, ...] = (
     one_hot_product,
     gather_of_one,
     gather_of_range,
+    gather_nd_of_rows,
     places_of_ones,
     *scatters.RULES,
 )

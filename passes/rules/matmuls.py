@@ -16,6 +16,7 @@ from ..rewriter import No, Rewriter, Rule, rule
 from .affine import (
     AFFINE,
     FLOATS,
+    MOST_COMPUTED,
     Floats,
     Step,
     along,
@@ -252,6 +253,8 @@ def product_of_product(op: Op, rewrite: Rewriter) -> Value | No:
         return No("one would multiply more than both")
     if not never_infinite(first.source):
         return No("its input may hold infinities")
+    if max(first.weight.byte_count, second.weight.byte_count) > MOST_COMPUTED:
+        return No("a weight is too large to compute with")
     weight = rounded(first.matrix @ second.matrix, first.weight.dtype)
     if isinstance(weight, No):
         return weight
@@ -276,9 +279,11 @@ def sum_of_products(op: Op, rewrite: Rewriter) -> Value | No:
         update, base = op.needed(index), op.needed(1 - index).op
         if base is None or not op.needed(1 - index).has_one_use or not base.is_a("MatMul", "Add"):
             continue
-        chain = _chain_of(update)
         found = biased_product_of(base)
-        if chain is None or isinstance(found, No) or len(found.weight.shape) != 2 or chain[0] is not found.source:
+        if isinstance(found, No) or found.weight.byte_count > MOST_COMPUTED:
+            continue
+        chain = _chain_of(update)
+        if chain is None or len(found.weight.shape) != 2 or chain[0] is not found.source:
             continue
         if not never_infinite(found.source):
             return No("its input may hold infinities")

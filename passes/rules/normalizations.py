@@ -1,14 +1,6 @@
-"""Normalizations written out, in Python: whatever way mean, square, root and quotient are spelled, one op is made of them.
-
-(x - mean(x)) / sqrt(mean((x - mean(x)) ** 2) + epsilon) is LayerNormalization without scale and bias, and x / sqrt(mean(x ** 2)
-+ epsilon) RMSNormalization; the rules in `normalizations.rules` put scales and biases in. f16 is matched only where it is cast
-to f32 around, since squares of f16 overflow; f64 is not, since the ops compute in f32.
-"""
+"""Normalizations in Python: groups of channels, casts around, averages of rows; `standardize.py` finds what is written out."""
 
 from __future__ import annotations
-
-import math
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -16,256 +8,18 @@ from irc.ir import DType, Op, Tensor, TensorType, Value, dims
 
 from ..canonicalize.casts import dtype_of
 from ..rewriter import Contract, No, Rewriter, Rule, rule
-from .reductions import reduction_of
-
-_DTYPES = (DType.F32, DType.BF16)
-
-
-@dataclass(frozen=True)
-class MeanSquare:
-    """mean(of ** 2) + epsilon over axes, counted from the front and sorted, which stay as dims of 1."""
-
-    of: Value
-    axes: tuple[int, ...]
-    epsilon: float
-
-
-@dataclass(frozen=True)
-class Norm:
-    """What is normalized: over which axes, with which epsilon, and whether its mean is taken away first."""
-
-    of: Value
-    axes: tuple[int, ...]
-    epsilon: float
-    is_centred: bool
-
-
-@rule("Div", "Mul", contract=Contract.REASSOCIATING)
-def standardize(op: Op, rewrite: Rewriter) -> Value | No:
-    """What is divided by the root of its mean square is normalized; with its mean taken away first, LayerNormalization."""
-    for side in (1,) if op.is_a("Div") else (1, 0):
-        part, factor = op.needed(1 - side), None
-        square = _under_root(op.needed(side), op) if op.is_a("Div") else None
-        if op.is_a("Mul"):
-            square, factor = _scaled_inverse_root(op.needed(side), op)
-        if square is None:
-            continue
-        norm = _norm_of(part, square, op)
-        if norm is None:
-            return No("the mean square is of another value")
-        made = _normalized(norm, rewrite)
-        return made if isinstance(made, No) or factor is None else rewrite.op("Mul", [made, factor])
-    return No("no operand is the root of a mean square, or its inverse")
-
-
-@rule("Add", "Sub", contract=Contract.REASSOCIATING)
-def standardize_as_affine_map(op: Op, rewrite: Rewriter) -> Value | No:
-    """x * s + (b - mean(x) * s) with s = scale / sqrt(variance + epsilon) is LayerNormalization (Keras)."""
-    for side in (0, 1) if op.is_a("Add") else (0,):
-        product, rest = _made_by(op.needed(side), op, "Mul"), op.needed(1 - side)
-        for value, slope in _both_ways(product):
-            square, scale = _scaled_inverse_root(slope, op, uses=2)
-            if square is None:
-                continue
-            norm = Norm(value, square.axes, square.epsilon, is_centred=True)
-            if not _is_centred(square.of, value, norm.axes, op):
-                return No("what is under the root is no variance of the value")
-            if op.is_a("Sub"):
-                bias, is_less_mean = None, _is_mean_times(rest, norm, slope, op)
-            else:
-                bias = _less_mean(rest, norm, slope, op)
-                is_less_mean = bias is not None
-            if not is_less_mean:
-                return No("what is added is not a bias less the mean times the slope")
-            made = _normalized(norm, rewrite)
-            if isinstance(made, No):
-                return made
-            scaled = made if scale is None else rewrite.op("Mul", [made, scale])
-            return scaled if bias is None else rewrite.op("Add", [scaled, bias])
-    return No("it adds to no product with the inverse root of a variance")
-
-
-def _made_by(value: Value | None, user: Op, *names: str, uses: int = 1) -> Op | None:
-    """The op of one of these names that makes a value in the body of `user`, for at most so many uses."""
-    op = None if value is None else value.op
-    if op is None or op.domain or op.name not in names or op.graph is not user.graph or len(op.result.uses) > uses:
-        return None
-    return op
-
-
-def _both_ways(op: Op | None) -> tuple[tuple[Value, Value], ...]:
-    """The two operands of a commutative op, in both orders."""
-    return () if op is None else ((op.needed(0), op.needed(1)), (op.needed(1), op.needed(0)))
-
-
-def _number(value: Value | None) -> float | None:
-    tensor = None if value is None else value.constant
-    if tensor is None or tensor.size != 1 or not tensor.dtype.is_float:
-        return None
-    return float(tensor.array.reshape(-1)[0])
-
-
-def _under_root(value: Value, user: Op) -> MeanSquare | None:
-    """Of which mean square a value is the root: sqrt(m), m ** 0.5, or the L2 norm over the root of the count."""
-    op = _made_by(value, user, "Sqrt", "Pow", "Div", "Mul")
-    if op is None:
-        return None
-    if op.is_a("Sqrt") or (op.is_a("Pow") and _number(op.operand(1)) == 0.5):
-        return _mean_square(op.needed(0), user)
-    return _shared_out(op, user, "ReduceL2", power=0.5)
-
-
-def _shared_out(op: Op, user: Op, name: str, power: float) -> MeanSquare | None:
-    """Of what d an op is reduction(d) / count ** power; the mean square of d goes with it."""
-    if not op.is_a("Div", "Mul"):
-        return None
-    for part, share in _both_ways(op)[: 1 if op.is_a("Div") else 2]:
-        number = _number(share)
-        reduce = None if number is None else _made_by(part, user, name)
-        found = reduction_of(reduce)
-        if number is None or reduce is None or found is None or not found.keeps:
-            continue
-        count = dims.product([found.shape[axis] for axis in found.axes])
-        wanted = float(count) ** power if isinstance(count, int) and count else math.nan
-        if abs((number if op.is_a("Div") else 1 / (number or math.nan)) - wanted) <= 1e-6 * wanted:
-            return MeanSquare(reduce.needed(0), found.axes, 0.0)
-    return None
-
-
-def _under_inverse_root(value: Value, user: Op, uses: int = 1) -> MeanSquare | None:
-    """Of which mean square a value is the inverse root: 1 / sqrt(m) or m ** -0.5."""
-    op = _made_by(value, user, "Reciprocal", "Div", "Pow", uses=uses)
-    if op is None:
-        return None
-    if op.is_a("Pow"):
-        return _mean_square(op.needed(0), user) if _number(op.operand(1)) == -0.5 else None
-    if op.is_a("Reciprocal"):
-        return _under_root(op.needed(0), user)
-    return _under_root(op.needed(1), user) if _number(op.operand(0)) == 1 else None
-
-
-def _scaled_inverse_root(value: Value, user: Op, uses: int = 1) -> tuple[MeanSquare | None, Value | None]:
-    """Of which m, and with which s, a value is s / sqrt(m); s is None for 1."""
-    plain = _under_inverse_root(value, user, uses)
-    if plain is not None:
-        return plain, None
-    for part, scale in _both_ways(_made_by(value, user, "Mul", uses=uses)):
-        found = _under_inverse_root(part, user)
-        if found is not None:
-            return found, scale
-    return None, None
-
-
-def _norm_of(part: Value, square: MeanSquare, user: Op) -> Norm | None:
-    """How `part` is normalized when it is divided by the root of `square`."""
-    centred = _made_by(part, user, "Sub", uses=len(part.uses))
-    if centred is not None and _is_centred(part, centred.needed(0), square.axes, user):
-        whole = centred.needed(0)
-        if square.of is part or _is_centred(square.of, whole, square.axes, user):
-            return Norm(whole, square.axes, square.epsilon, is_centred=True)
-    return Norm(part, square.axes, square.epsilon, is_centred=False) if square.of is part else None
-
-
-def _mean_square(value: Value, user: Op) -> MeanSquare | None:
-    """Of what a value is the mean square, with the epsilon added to it."""
-    for part, added in _both_ways(_made_by(value, user, "Add")):
-        epsilon = _number(added)
-        if epsilon is not None and 0 <= epsilon < math.inf:
-            found = _plain_mean_square(part, user)
-            return None if found is None else MeanSquare(found.of, found.axes, epsilon)
-    return _plain_mean_square(value, user)
-
-
-def _plain_mean_square(value: Value, user: Op) -> MeanSquare | None:
-    shared = _made_by(value, user, "Div", "Mul")
-    if shared is not None:
-        return _shared_out(shared, user, "ReduceSumSquare", power=1)
-    mean = _mean_of(value, user)
-    op = None if mean is None else _made_by(mean[0], user, "Mul", "Pow")
-    if mean is None or op is None:
-        return None
-    is_square = op.operand(0) is op.operand(1) if op.is_a("Mul") else _number(op.operand(1)) == 2
-    return MeanSquare(op.needed(0), mean[1], 0.0) if is_square else None
-
-
-def _mean_of(value: Value, user: Op, uses: int = 1) -> tuple[Value, tuple[int, ...]] | None:
-    """What a value is the mean of, over which axes, which stay as dims of 1."""
-    op = _made_by(value, user, "ReduceMean", "GlobalAveragePool", uses=uses)
-    if op is None:
-        return None
-    if op.is_a("GlobalAveragePool"):
-        shape = op.needed(0).shape
-        return None if shape is None else (op.needed(0), tuple(range(2, len(shape))))
-    found = reduction_of(op)
-    return None if found is None or not found.keeps or not found.axes else (op.needed(0), found.axes)
-
-
-def _is_centred(part: Value, whole: Value, axes: tuple[int, ...], user: Op) -> bool:
-    """Whether `part` is `whole` less its mean over these axes; both may have other users."""
-    op = _made_by(part, user, "Sub", uses=len(part.uses))
-    return op is not None and op.operand(0) is whole and _is_mean(op.needed(1), whole, axes, user)
-
-
-def _is_mean(value: Value, whole: Value, axes: tuple[int, ...], user: Op) -> bool:
-    return _mean_of(value, user, uses=len(value.uses)) == (whole, axes)
-
-
-def _less_mean(value: Value, norm: Norm, slope: Value, user: Op) -> Value | None:
-    """What b is where `value` is b - mean * slope or -mean * slope + b."""
-    less = _made_by(value, user, "Sub")
-    if less is not None and _is_mean_times(less.needed(1), norm, slope, user):
-        return less.needed(0)
-    for product, bias in _both_ways(_made_by(value, user, "Add")):
-        for part, other in _both_ways(_made_by(product, user, "Mul")):
-            negated = _made_by(part, user, "Neg", uses=len(part.uses))
-            if other is slope and negated is not None and _is_mean(negated.needed(0), norm.of, norm.axes, user):
-                return bias
-    return None
-
-
-def _is_mean_times(value: Value, norm: Norm, slope: Value, user: Op) -> bool:
-    """Whether a value is the mean of what is normalized, times the slope."""
-    pairs = _both_ways(_made_by(value, user, "Mul"))
-    return any(other is slope and _is_mean(part, norm.of, norm.axes, user) for part, other in pairs)
-
-
-def _normalized(norm: Norm, rewrite: Rewriter) -> Value | No:
-    """The op that normalizes without scale and bias; over axes that are not the last ones, between transposes."""
-    kind, shape = norm.of.type, norm.of.shape
-    if not isinstance(kind, TensorType) or kind.dtype not in _DTYPES:
-        return No("it is not f32 or bf16")
-    if shape is None:
-        return No("its rank is not known")
-    channels = shape[1] if len(shape) > 3 else None
-    if norm.is_centred and norm.axes == tuple(range(2, len(shape))) and isinstance(channels, int):
-        fills = [_filled(rewrite, [channels], value, kind.dtype) for value in (1, 0)]
-        return rewrite.op("InstanceNormalization", [norm.of, *fills], {"epsilon": norm.epsilon})
-    sizes = [size for i, size in enumerate(shape) if i in norm.axes and isinstance(size, int) and size > 0]
-    if len(sizes) != len(norm.axes):
-        return No("the size of what is normalized is not known")
-    order = (*(i for i in range(len(shape)) if i not in norm.axes), *norm.axes)
-    is_in_order = order == tuple(range(len(shape)))
-    moved = norm.of if is_in_order else rewrite.op("Transpose", [norm.of], {"perm": order})
-    name = "LayerNormalization" if norm.is_centred else "RMSNormalization"
-    scale = _filled(rewrite, sizes, 1, kind.dtype)
-    made = rewrite.op(name, [moved, scale], {"axis": len(shape) - len(sizes), "epsilon": norm.epsilon})
-    back = tuple(order.index(i) for i in range(len(shape)))
-    return made if is_in_order else rewrite.op("Transpose", [made], {"perm": back})
-
-
-def _filled(rewrite: Rewriter, sizes: list[int], value: int, dtype: DType) -> Value:
-    return rewrite.constant(Tensor.from_array(np.full(sizes, value, dtype.numpy), dtype))
+from .standardize import both_ways, filled, made_by, standardize, standardize_as_affine_map
 
 
 @rule("Reshape", contract=Contract.REASSOCIATING)
 def group_norm(op: Op, rewrite: Rewriter) -> Value | No:
     """Groups of channels that are put into one dim, normalized each by itself and taken apart again: GroupNormalization."""
-    inner = _made_by(op.operand(0), op, "InstanceNormalization", "LayerNormalization")
-    split = None if inner is None else _made_by(inner.needed(0), op, "Reshape")
+    inner = made_by(op.operand(0), op, "InstanceNormalization", "LayerNormalization")
+    split = None if inner is None else made_by(inner.needed(0), op, "Reshape")
     if inner is None or split is None:
         return No("its input is no normalization of a Reshape")
-    if not _is_plain(inner):
-        return No("the normalization has a scale or bias of its own")
+    if not _is_plain(inner) or any(result.uses for result in inner.results[1:]):
+        return No("the normalization has a scale or bias of its own, or gives more than its result")
     x = split.needed(0)
     whole, groups = x.shape, split.result.shape
     if whole is None or groups is None or len(whole) < 3 or len(groups) < 3 or not rewrite.same_dims(op.result.shape, whole):
@@ -281,9 +35,52 @@ def group_norm(op: Op, rewrite: Rewriter) -> Value | No:
     ):
         return No("the first dim is not left alone")
     assert isinstance(x.type, TensorType)
-    fills = [_filled(rewrite, [channels], value, x.type.dtype) for value in (1, 0)]
+    fills = [filled(rewrite, [channels], value, x.type.dtype) for value in (1, 0)]
     attributes = {"num_groups": count, "epsilon": _epsilon(inner)}
     return rewrite.op("GroupNormalization", [x, *fills], dict(attributes))
+
+
+@rule("Reshape", contract=Contract.REASSOCIATING)
+def group_norm_of_channels_last(op: Op, rewrite: Rewriter) -> Value | No:
+    """The last dim made two, groups and what is in them, normalized without the groups: GroupNormalization (Keras)."""
+    bias, moved = _last_constant(op.needed(0), op, "Add")
+    scale, moved = _last_constant(moved, op, "Mul")
+    back = made_by(moved, op, "Transpose")
+    norm = None if back is None else made_by(back.needed(0), op, "LayerNormalization")
+    there = None if norm is None else made_by(norm.needed(0), op, "Transpose")
+    split = None if there is None else made_by(there.needed(0), op, "Reshape")
+    if back is None or norm is None or there is None or split is None or not _is_plain(norm):
+        return No("its input is no normalization without a scale of a transposed Reshape")
+    x, groups = split.needed(0), split.result.shape
+    if x.shape is None or groups is None or not rewrite.same_dims(op.result.shape, x.shape):
+        return No("it does not give back the shape of what was reshaped")
+    rank, count, channels = len(groups), groups[-2], x.shape[-1]
+    if not isinstance(count, int) or not isinstance(channels, int) or not rewrite.same_dims(x.shape[:-1], groups[:-2]):
+        return No("the Reshape does not make two dims of the last one")
+    order = (0, rank - 2, *range(1, rank - 2), rank - 1)
+    if there.integers("perm") != order or back.integers("perm") != tuple(order.index(i) for i in range(rank)):
+        return No("what is normalized are not all dims but the groups")
+    if norm.integer("axis", -1) % rank != 2 or any(c is not None and c.size != channels for c in (scale, bias)):
+        return No("its scale or bias is not one number for each channel")
+    assert isinstance(x.type, TensorType)
+    parts = [
+        filled(rewrite, [channels], default, x.type.dtype)
+        if given is None
+        else rewrite.constant(Tensor.from_array(given.array.reshape(-1), given.dtype))
+        for given, default in ((scale, 1), (bias, 0))
+    ]
+    first = rewrite.op("Transpose", [x], {"perm": (0, rank - 2, *range(1, rank - 2))})
+    made = rewrite.op("GroupNormalization", [first, *parts], {"num_groups": count, "epsilon": _epsilon(norm)})
+    return rewrite.op("Transpose", [made], {"perm": (0, *range(2, rank - 1), 1)})
+
+
+def _last_constant(value: Value, user: Op, name: str) -> tuple[Tensor | None, Value]:
+    """A constant that a value is made with, by an op called so, and what it is made of; it varies along the last two dims."""
+    for part, other in both_ways(made_by(value, user, name)):
+        tensor, rank = other.constant, len(part.shape or ())
+        if tensor is not None and all(size == 1 for size in tensor.shape[:-2]) and 2 <= len(tensor.shape) <= rank:
+            return tensor, part
+    return None, value
 
 
 def _epsilon(op: Op) -> float:
@@ -303,8 +100,8 @@ def _is_plain(norm: Op) -> bool:
 @rule("Cast", contract=Contract.REASSOCIATING)
 def norm_of_narrow(op: Op, rewrite: Rewriter) -> Value | No:
     """What is normalized in f32 between casts from and to f16 or bf16 is so by the normalization of f16 or bf16 itself."""
-    norm = _made_by(op.operand(0), op, "LayerNormalization", "RMSNormalization")
-    if norm is None or len(norm.results) > 1 and any(result.uses for result in norm.results[1:]):
+    norm = made_by(op.operand(0), op, "LayerNormalization", "RMSNormalization")
+    if norm is None or any(result.uses for result in norm.results[1:]):
         return No("its input is no normalization that only it uses")
     cast = norm.needed(0).op
     narrow = op.result.type
@@ -314,18 +111,20 @@ def norm_of_narrow(op: Op, rewrite: Rewriter) -> Value | No:
         return No("it is no cast to f16 or bf16")
     if dtype_of(cast.needed(0)) is not narrow.dtype or dtype_of(norm.result) is not DType.F32:
         return No("the casts are not there and back")
-    parts = [norm.constant_operand(index) for index in range(1, len(norm.operands))]
-    if any(part is None or not _fits(part, narrow.dtype) for part in parts):
+    parts = [_narrowed(norm.constant_operand(index), narrow.dtype) for index in range(1, len(norm.operands))]
+    found = [rewrite.constant(part) for part in parts if part is not None]
+    if len(found) < len(parts):
         return No("its scale or bias is not constant, or loses something when it is cast")
-    cast_parts = [rewrite.op("Cast", [part], {"to": narrow.dtype.onnx_code}) for part in norm.operands[1:]]
-    return rewrite.op(norm.name, [cast.operand(0), *cast_parts], dict(norm.attributes))
+    return rewrite.op(norm.name, [cast.operand(0), *found], dict(norm.attributes))
 
 
-def _fits(tensor: Tensor, dtype: DType) -> bool:
-    """Whether the elements of a constant have the same values in another dtype."""
+def _narrowed(tensor: Tensor | None, dtype: DType) -> Tensor | None:
+    """A constant in another dtype that has all its values, or None."""
+    if tensor is None:
+        return None
     with np.errstate(over="ignore"):
         narrow = tensor.array.astype(dtype.numpy)
-    return bool((narrow.astype(tensor.dtype.numpy) == tensor.array).all())
+    return Tensor.from_array(narrow, dtype) if bool((narrow.astype(tensor.dtype.numpy) == tensor.array).all()) else None
 
 
 @rule("GlobalAveragePool", contract=Contract.REASSOCIATING)
@@ -337,4 +136,11 @@ def average_of_rows(op: Op, rewrite: Rewriter) -> Value | No:
     return rewrite.op("ReduceMean", [op.operand(0), rewrite.constant(Tensor.integers([2]))], {"keepdims": 1})
 
 
-RULES: tuple[Rule, ...] = (standardize, standardize_as_affine_map, group_norm, norm_of_narrow, average_of_rows)
+RULES: tuple[Rule, ...] = (
+    standardize,
+    standardize_as_affine_map,
+    group_norm,
+    group_norm_of_channels_last,
+    norm_of_narrow,
+    average_of_rows,
+)

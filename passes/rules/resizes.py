@@ -94,7 +94,10 @@ def _behind(arrangement: Arrangement, repeats: set[int]) -> list[int] | None:
 @rule("Resize")
 def resize_of_nothing(op: Op, rewrite: Rewriter) -> Value | No:
     """A nearest neighbour in an image of the same size is the pixel itself."""
-    if op.string("mode", "nearest") != "nearest" or op.string("coordinate_transformation_mode", "half_pixel") == "tf_crop_and_resize":
+    if (
+        op.string("mode", "nearest") != "nearest"
+        or op.string("coordinate_transformation_mode", "half_pixel") == "tf_crop_and_resize"
+    ):
         return No("it computes with its pixels")
     scales, sizes = op.constant_operand(2), op.constant_operand(3)
     by_scale = scales is not None and scales.size > 0 and bool((scales.array == 1).all())

@@ -163,7 +163,12 @@ def stack_of_slices(op: Op, rewrite: Rewriter) -> Value | No:
     if shape is None or width < 1 or shape[along] != width * len(parts):
         return No("its parts are not the whole of a value", 2)
     for number, part in enumerate(parts):
-        if part is None or part[0] is not source or part[1] != along or part[2] != Window(number * width, (number + 1) * width, 1):
+        if (
+            part is None
+            or part[0] is not source
+            or part[1] != along
+            or part[2] != Window(number * width, (number + 1) * width, 1)
+        ):
             return No("its parts are not equal neighbours of one value", 2)
     cut = _reshaped(source, along, (len(parts), width), rewrite)
     if isinstance(cut, No):

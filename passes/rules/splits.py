@@ -97,4 +97,6 @@ def gather_of_cut(op: Op, rewrite: Rewriter) -> Value | No:
     return rewrite.op("Slice", [whole, *bounds])
 
 
-RULES: tuple[Rule, ...] = (gather_of_cut, split_of_slices)
+CUTS: tuple[Rule, ...] = (gather_of_cut,)
+RULES: tuple[Rule, ...] = (split_of_slices,)
+"""To be run over slices in the order of the graph, when all are there: the first of several makes the Split."""

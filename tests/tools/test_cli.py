@@ -93,15 +93,15 @@ def test_compile(shell: Shell) -> None:
 
 def test_compile_json(shell: Shell) -> None:
     found = read_json(shell.good("compile", "good.onnx", "-O1", "-o", "out.irc", "--json"))
-    keys = ["artifact", "bytes", "target", "opt_level", "ops", "seconds", "placement", "agreement", "passes", "notes"]
-    assert list(found) == keys
+    keys = ["artifact", "bytes", "target", "opt_level", "ops", "seconds", "placement", "agreement", "passes"]
+    assert list(found) == [*keys, "undone", "unchecked", "notes"]
     assert found["artifact"] == "out.irc"
     assert found["bytes"] == (shell.folder / "out.irc").stat().st_size
     assert (found["target"], found["opt_level"]) == ("cpu", 1)
     assert found["ops"] == {"before": 4, "after": 2}
     assert list(found["seconds"]) == ["capture", "passes", "lower", "load"]
     assert found["placement"] == [{"engine": "onnxruntime", "ops": 2}]
-    assert list(found["agreement"]) == ["agrees", "output", "distance", "unknown"]
+    assert list(found["agreement"]) == ["agrees", "output", "distance", "unknown", "inputs"]
     assert passes_of(found["passes"]) == EXACT.split(", ")
     assert list(found["passes"][0]) == ["pass", "seconds", "rewrites", "ops_before", "ops_after", "failure"]
     assert found["notes"] == []
@@ -234,7 +234,7 @@ def test_opt_writes_a_model(shell: Shell) -> None:
 
 def test_opt_writes_text_that_parses_back(shell: Shell) -> None:
     found = read_json(shell.good("opt", "good.onnx", "-o", "better.irtext", "--json"))
-    assert list(found) == ["output", "passes"]
+    assert list(found) == ["output", "passes", "undone"]
     assert found["output"] == "better.irtext"
     text = (shell.folder / "better.irtext").read_text()
     assert print_graph(parse_graph(text)) == text
