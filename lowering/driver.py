@@ -110,7 +110,10 @@ def compile_graph(
     source: SourceEntry | None = None,
     captured_in: float = 0.0,
 ) -> Compiled:
-    """Compile a captured graph, which is changed on the way. Raises as `compile_model` does."""
+    """Compile a captured graph, which is changed on the way. Raises as `compile_model` does.
+
+    Where the program answers otherwise than the model, less and less is done to it until it answers right.
+    """
     target, engine = find_target(options.target), _choose_engine(options)
     specialize(graph, options.dims, options.shapes)
     before = op_count(graph)
@@ -118,31 +121,61 @@ def compile_graph(
     asked = options.opt_level >= 2 or own_passes or options.inputs is not None
     checks = options.verify is Verify.REWRITES or (options.verify is Verify.ANSWERS and asked)
     pristine = clone_graph(graph) if checks else None
-    start = time.perf_counter()
-    checker = rewrite_checker(options)
-    manager = pass_manager(options, registry(options.load), instruments, checker)
-    graph = manager.run(graph, None if pristine is None else lambda: clone_graph(pristine))
-    undone, unchecked = (checker.undone, checker.unknown) if checker is not None else ((), 0)
-    optimized = time.perf_counter()
-    files = engine.lower(graph, target, options.opt_level)
-    lowered = time.perf_counter()
-    manifest = _manifest(graph, options, engine, manager.records, NodeCount(before, op_count(graph)), source)
-    probe = probe_of(pristine, options.inputs) if pristine is not None else "not asked for"
-    program, agreement, notes = _load(manifest, files, engine.settings(options.opt_level), pristine, probe)
-    if program is None:
-        if not manager.records:
-            raise EngineFailure(
-                f"the engine's answers are wrong: it {agreement.sentence}",
-                hint="compile with --no-verify to have it anyway",
-            )
-        assert pristine is not None
-        settled = replace(options, passes=NOTHING, dims={}, shapes={})  # the copy has its shapes already
-        plain = compile_graph(pristine, settled, source=source, captured_in=captured_in)
+    probe: Probe | str | None = None
+    agreement = Agreement(False)
+    notes: list[str] = []
+    known, checker = registry(options.load), rewrite_checker(options)
+    manager = pass_manager(options, known, instruments, checker)
+    for attempt in _attempts(options, own_passes):
+        start = time.perf_counter()
+        if attempt.strictest is not None and pristine is not None:
+            graph = clone_graph(pristine)
+            manager = pass_manager(replace(options, passes=attempt.passes), known, strictest=attempt.strictest)
+        if attempt.rewrites:
+            graph = manager.run(graph, None if pristine is None else lambda: clone_graph(pristine))
+        optimized = time.perf_counter()
+        files = engine.lower(graph, target, attempt.lowered_as)
+        lowered = time.perf_counter()
+        manifest = _manifest(graph, options, engine, manager.records, NodeCount(before, len(files.op_names)), source)
+        if probe is None:
+            probe = probe_of(pristine, options.inputs) if pristine is not None else "not asked for"
+        program, agreement, said = _load(manifest, files, engine.settings(options.opt_level), pristine, probe)
+        notes.extend(said)
+        if program is not None:
+            timing = Timing(captured_in, optimized - start, lowered - optimized, time.perf_counter() - lowered)
+            undone, unchecked = (checker.undone, checker.unknown) if checker is not None else ((), 0)
+            return Compiled(program, graph, manager.records, timing, agreement, notes, undone, unchecked)
+        if not manager.totals and attempt.lowered_as < 2:
+            break
         blame = "" if own_passes else "; please report this"
-        note = f"the passes were left out, because with them the program {agreement.sentence}{blame}"
-        return replace(plain, notes=(*notes, note, *plain.notes), undone=undone, unchecked=unchecked)
-    timing = Timing(captured_in, optimized - start, lowered - optimized, time.perf_counter() - lowered)
-    return Compiled(program, graph, manager.records, timing, agreement, notes, undone, unchecked)
+        notes.append(f"{attempt.next_left_out} were left out, because with them the program {agreement.sentence}{blame}")
+    raise EngineFailure(
+        f"the engine's answers are wrong: it {agreement.sentence}", hint="compile with --no-verify to have it anyway"
+    )
+
+
+@dataclass(frozen=True)
+class _Attempt:
+    """One way to compile: whether passes run (anew with a `strictest` contract), and the level whose forms lowering uses.
+
+    `next_left_out` is what the next attempt does without.
+    """
+
+    lowered_as: int
+    next_left_out: str = ""
+    rewrites: bool = True
+    passes: str | None = None
+    strictest: Contract | None = None
+
+
+def _attempts(options: CompileOptions, own_passes: bool) -> list[_Attempt]:
+    """What to try, best first."""
+    nothing = _Attempt(min(options.opt_level, 1), passes=NOTHING, strictest=Contract.EXACT)
+    if options.opt_level < 2:
+        return [_Attempt(options.opt_level, "the passes"), nothing]
+    plain = _Attempt(1, "the passes" if own_passes else "the rewrites that reassociate", rewrites=False)
+    exact = _Attempt(1, "the passes", passes=options.passes, strictest=Contract.EXACT)
+    return [_Attempt(options.opt_level, "the engine's own ops"), plain, *([] if own_passes else [exact]), nothing]
 
 
 def rewrite_checker(options: CompileOptions) -> RegionChecker | None:
@@ -162,8 +195,11 @@ def pass_manager(
     known: Registry,
     instruments: Sequence[Instrument] = (),
     checker: RegionChecker | None = None,
+    strictest: Contract | None = None,
 ) -> PassManager:
     """The manager for the pipeline that the options name: `passes` where given, else the level's own.
+
+    `strictest` is the loosest contract allowed, by default the level's.
 
     Raises UsageError for a name to disable that does not exist, and for a pass whose contract the level does not allow.
     """
@@ -172,9 +208,9 @@ def pass_manager(
         hint = closest(name, sorted(names)) or "`irc passes --rewrites` lists them"
         raise UsageError(f"there is no pass or rewrite '{name}' to disable", hint=hint)
     passes = LEVELS[f"O{options.opt_level}"] if options.passes is None else known.pipeline(options.passes)
-    strictest = Contract.EXACT if options.opt_level <= 1 else Contract.REASSOCIATING
+    allowed = Contract.EXACT if options.opt_level <= 1 else Contract.REASSOCIATING
     for one in passes:
-        if one.contract > strictest:
+        if one.contract > allowed:
             hint = "use -O2" if one.contract is Contract.REASSOCIATING else "no level runs what changes answers"
             raise UsageError(f"pass '{one.name}' is {one.contract.text}, which O{options.opt_level} does not allow", hint=hint)
     return PassManager(
@@ -182,7 +218,7 @@ def pass_manager(
         instruments,
         disabled=options.disable,
         rewrite_limit=options.rewrite_limit,
-        strictest=strictest,
+        strictest=allowed if strictest is None else strictest,
         checker=checker,
     )
 
