@@ -59,10 +59,14 @@ class Fuse(Pass, name="fuse", contract=Contract.EXACT):
     def run(self, graph: Graph, context: Context) -> None:
         """Grow regions forwards op by op, in the graph and in each body."""
         for block in list(graph.graphs()):
-            if block.owner is None or not dialect.is_fused(block.owner):
-                for region in _Grower(block, self.largest).regions():
-                    context.take(self.name)
-                    outline(region.ops, region.kind, self.name)
+            if block.owner is not None and dialect.is_fused(block.owner):
+                continue
+            regions = list(_Grower(block, self.largest).regions())
+            for region in regions:
+                context.take(self.name)
+                outline(region.ops, region.kind, self.name)
+            if regions:
+                _sort(block)
 
 
 @dataclass(frozen=True)
@@ -232,6 +236,29 @@ def outline(ops: Iterable[Op], kind: str, by: str) -> Op:
     for op in reversed(inside):
         graph.erase(op)
     return region
+
+
+def _sort(graph: Graph) -> None:
+    """Put ops behind what they use, else in the order they are in: users of a region may stand in front of its last op."""
+    done: set[Op] = set()
+    ordered: list[Op] = []
+    for start in list(graph):
+        pending = [start]
+        while pending:
+            op = pending[-1]
+            used = (*op.operands, *(v for body in op.bodies for v in body.captures()))
+            makers = dict.fromkeys(v.op for v in used if v is not None and v.op is not None and v.op.graph is graph)
+            waiting = [maker for maker in makers if maker not in done]
+            if waiting:
+                pending.extend(reversed(waiting))
+                continue
+            pending.pop()
+            if op not in done:
+                done.add(op)
+                ordered.append(op)
+    for op in ordered:
+        graph.unlink(op)
+        graph.append(op)
 
 
 def _unique_inputs(body: Graph) -> None:

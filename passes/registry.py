@@ -13,7 +13,7 @@ from typing import cast
 
 from irc.ir import Graph, UsageError
 
-from .base import Context, Pass
+from .base import Context, Contract, Pass
 from .canonicalize import Canonicalize
 from .cse import CommonSubexpressions
 from .dead_code import DeadCode
@@ -45,7 +45,7 @@ _FIRST: tuple[Pass, ...] = (DeadCode(), FoldConstants(), Canonicalize(), CommonS
 
 LEVELS: dict[str, tuple[Pass, ...]] = {
     "O0": (),
-    "O1": (*_FIRST, Rules(), CommonSubexpressions(), DeadCode()),
+    "O1": (*_FIRST, Rules(strictest=Contract.EXACT.text), CommonSubexpressions(), DeadCode()),
     "O2": (*_FIRST, Rules(), MergeProducts(), CommonSubexpressions(), DeadCode()),
 }
 LEVELS["O3"] = LEVELS["O2"]

@@ -19,7 +19,7 @@ from ..rewriter import Rewriter
 from ..rules import movement, splits
 from .building import Builder
 from .permutations import Permutation, inverse, permutation_of
-from .regions import Region, best_flips, explore, is_absorbed
+from .regions import Region, best_flips, cost_of_transposes, explore, is_absorbed
 
 MOST_SWEEPS = 8
 SUMS = "layout-of-sums"
@@ -32,15 +32,16 @@ class Layout(Pass, name="layout", contract=Contract.EXACT):
     def run(self, graph: Graph, context: Context) -> None:
         """Look around each Transpose of each block, again until nothing is gained anywhere."""
         rewriter = Rewriter(graph, (*canonicalize.RULES, *movement.RULES, *splits.CUTS), context)
-        flipped = False
-        for block in list(graph.graphs()):
-            if block.owner is None or not dialect.is_fused(block.owner):
-                flipped = _improve(block, context, rewriter) or flipped
         before = context.total
-        # Without flips there is nothing new for the rules; only those that come last have not looked yet.
-        rewriter.run(None if flipped else [op for op in graph.walk() if op.is_a("Gather")])
+        for _ in range(MOST_SWEEPS):
+            flips = [_improve(block, context, rewriter) for block in _blocks(graph)]
+            if not any(flips):
+                break
+            rewriter.run()
+        # Where nothing was flipped there is nothing new for the rules; only those that come last have not looked yet.
+        rewriter.run([op for op in graph.walk() if op.is_a("Gather")])
         Rewriter(graph, splits.RULES, context).run([op for op in graph.walk() if op.is_a("Slice")])
-        if (flipped or context.total > before) and context.allows(FoldConstants.name, FoldConstants.contract):
+        if context.total > before and context.allows(FoldConstants.name, FoldConstants.contract):
             FoldConstants().run(graph, context)
 
     @classmethod
@@ -53,20 +54,20 @@ class Layout(Pass, name="layout", contract=Contract.EXACT):
         )
 
 
+def _blocks(graph: Graph) -> list[Graph]:
+    """The graph and its bodies, but for fused regions."""
+    return [block for block in graph.graphs() if block.owner is None or not dialect.is_fused(block.owner)]
+
+
 def _improve(block: Graph, context: Context, rewriter: Rewriter) -> bool:
     """Flip what is worth it in one block; whether that was anything."""
     exact, improved = not context.allows(SUMS, Contract.REASSOCIATING), False
-    for _ in range(MOST_SWEEPS):
-        seen: set[tuple[Value, Permutation]] = set()
-        flips = 0
-        for seed, permutation in _seeds(block):
-            if (seed, permutation) not in seen:
-                region = explore(block, seed, permutation, exact)
-                seen.update(region.forms.items())
-                flips += _flip(region, context, rewriter)
-        if not flips:
-            break
-        improved = True
+    seen: set[tuple[Value, Permutation]] = set()
+    for seed, permutation in _seeds(block):
+        if (seed, permutation) not in seen:
+            region = explore(block, seed, permutation, exact)
+            seen.update(region.forms.items())
+            improved = _flip(region, context, rewriter) or improved
     return improved
 
 
@@ -91,6 +92,11 @@ def _flip(region: Region, context: Context, rewriter: Rewriter) -> bool:
     gone = _needless(region, flipped)
     builder = Builder(region, flipped, name, via(name, *(op.location for op in gone or flipped)))
     order = builder.build()
+    price = cost_of_transposes(builder.created) + sum(region.flips[op].cost for op in flipped)
+    if price >= cost_of_transposes(_dying(builder, order)):
+        # Other transposes of the same values count once in the region and stay all the same.
+        _take_back(builder)
+        return False
     application = Application(name, contract, order[-1], tuple(builder.old), tuple(builder.new), tuple(builder.created))
     if context.refuses(application):
         _take_back(builder)
@@ -106,6 +112,21 @@ def _flip(region: Region, context: Context, rewriter: Rewriter) -> bool:
     for op in (*reversed(order), *gone, *reversed(builder.created)):
         erase_dead(op)
     return True
+
+
+def _dying(builder: Builder, order: list[Op]) -> list[Op]:
+    """The ops that nobody will use: the flipped ones, and transposes that only they, or nobody, used."""
+    dying = {*order, *(old.op for old in builder.old if old.op is not None and old.op.is_a("Transpose"))}
+    pending = list(dying)
+    while pending:
+        for value in pending.pop().operands:
+            maker = None if value is None else value.op
+            if value is None or maker is None or maker in dying or not maker.is_a("Transpose"):
+                continue
+            if all(isinstance(use.user, Op) and use.user in dying for use in value.uses):
+                dying.add(maker)
+                pending.append(maker)
+    return list(dying)
 
 
 def _take_back(builder: Builder) -> None:

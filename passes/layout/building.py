@@ -111,7 +111,11 @@ class Builder:
             return self._insert(constant_op(Tensor.from_array(array, tensor.dtype), self.location, value.name), place).result
         back = permutation_of(maker) if maker is not None and maker.is_a("Transpose") and maker.graph is graph else None
         if maker is None or back is None:
-            return self._transpose(value, form, place)
+            made = self._transpose(value, form, place)
+            for user in value.users:  # one for all
+                if user not in self.flipped and self.region.turns(user, value):
+                    self._swap(user.result, made)
+            return made
         combined = compose(form, back)
         source = maker.needed(0)
         return source if is_identity(combined) else self._transpose(source, combined, place)

@@ -8,6 +8,7 @@ the ends that have one form and the ends that have the other.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import TypeAlias
@@ -84,13 +85,26 @@ class Region:
 
     def cost_of(self, value: Value) -> int:
         """What a Transpose of the value costs."""
-        shape, maker = value.shape, value.op
-        assert shape is not None
-        if value.constant is not None:
-            return 0  # it is folded
-        if maker is not None and maker.is_a("Transpose") and is_absorbed(maker):
+        if value.op is not None and value.op.is_a("Transpose") and is_absorbed(value.op):
             return 0
-        return OVERHEAD + size_of(shape) if moves_elements(self.forms[value], shape) else OVERHEAD // 8
+        return cost_of_moving(value, self.forms[value])
+
+
+def cost_of_moving(value: Value, permutation: Permutation) -> int:
+    """What a Transpose of a value costs."""
+    assert value.shape is not None
+    if value.constant is not None:
+        return 0  # it is folded
+    return OVERHEAD + size_of(value.shape) if moves_elements(permutation, value.shape) else OVERHEAD // 8
+
+
+def cost_of_transposes(ops: Iterable[Op]) -> int:
+    """What the transposes among some ops cost."""
+    total = 0
+    for op in ops:
+        permutation = permutation_of(op) if op.is_a("Transpose") and not is_absorbed(op) else None
+        total += 0 if permutation is None else cost_of_moving(op.needed(0), permutation)
+    return total
 
 
 def is_absorbed(transpose: Op) -> bool:

@@ -17,7 +17,19 @@ from ..base import Context, Contract, Pass
 from ..fold_constants import FoldConstants
 from ..language import load_rules
 from ..rewriter import Rewriter, Rule
-from . import activations, attention, convolutions, masks, matmuls, movement, normalizations, quantized, recurrent, reductions
+from . import (
+    activations,
+    attention,
+    convolutions,
+    masks,
+    matmuls,
+    movement,
+    normalizations,
+    pointwise,
+    quantized,
+    recurrent,
+    reductions,
+)
 
 
 @dataclass(frozen=True)
@@ -44,6 +56,7 @@ TOPICS: tuple[Topic, ...] = (
     Topic("activations", activations.RULES),
     Topic("convolutions", convolutions.RULES),
     Topic("matmuls", matmuls.RULES),
+    Topic("resizes", pointwise.RULES),
     Topic("movement", movement.RULES),
     Topic("reductions", reductions.RULES),
     Topic("masks", masks.RULES),
@@ -53,18 +66,32 @@ TOPICS: tuple[Topic, ...] = (
 """Where two rules fit one op, the one further up is tried first."""
 
 
+DEEPEST = 4
+"""How many ops below its root the constants of a pattern may lie to be noticed when they are folded late."""
+
+
 @dataclass(frozen=True)
 class Rules(Pass, name="rules", contract=Contract.EXACT):
-    """Apply the catalogue of rules, with the canonical forms between them; `topics` names some of it."""
+    """Apply the catalogue of rules, with the canonical forms between them.
+
+    `topics` names some of it, `strictest` the loosest contract that its rules may have.
+    """
 
     topics: tuple[str, ...] = ()
+    strictest: str = Contract.REASSOCIATING.text
 
     def run(self, graph: Graph, context: Context) -> None:
         """Drive the rules over the graph and its bodies. Raises UsageError for an unknown topic.
 
         What rules compute from constants is folded, and where that makes new constants, rules look again.
         """
-        rewriter = Rewriter(graph, (*canonicalize.RULES, *catalogue(self.topics)), context)
+        words = [contract.text for contract in Contract]
+        if self.strictest not in words:
+            hint = closest(self.strictest, words) or f"it is one of {', '.join(words)}"
+            raise UsageError(f"there is no contract '{self.strictest}'", hint=hint)
+        strictest = Contract[self.strictest.upper()]
+        own = tuple(rule for rule in catalogue(self.topics) if rule.contract <= strictest)
+        rewriter = Rewriter(graph, (*canonicalize.RULES, *own), context)
         rewriter.run()
         while True:
             known = {op for op in graph.walk() if op.is_constant}
@@ -73,12 +100,22 @@ class Rules(Pass, name="rules", contract=Contract.EXACT):
             fresh = [op for op in graph.walk() if op.is_constant and op not in known]
             if not fresh:
                 return
-            rewriter.run(dict.fromkeys(user for op in fresh for user in op.result.users))
+            rewriter.run(_downstream(fresh))
 
     @classmethod
     def rewrites(cls) -> Iterable[tuple[str, Contract, str]]:
         """The rules of all topics, by name."""
         return tuple((rule.name, rule.contract, rule.doc) for rule in catalogue())
+
+
+def _downstream(constants: list[Op]) -> list[Op]:
+    """The ops whose patterns may hold one of these constants: its users, their users, and so on, nearest first."""
+    found: dict[Op, None] = {}
+    nearest = constants
+    for _ in range(DEEPEST):
+        nearest = [user for op in nearest for result in op.results for user in result.users if user not in found]
+        found.update(dict.fromkeys(nearest))
+    return list(found)
 
 
 def catalogue(topics: Iterable[str] = ()) -> tuple[Rule, ...]:

@@ -39,4 +39,16 @@ def log_softmax(op: Op, rewrite: Rewriter) -> Value | No:
     return rewrite.op("LogSoftmax", [difference.operand(0)], {"axis": first.axes[0]})
 
 
-RULES: tuple[Rule, ...] = (log_softmax,)
+@rule("com.microsoft::Gelu", "com.microsoft::FastGelu", "com.microsoft::QuickGelu", contract=Contract.REASSOCIATING)
+def gelu_of_runtime(op: Op, rewrite: Rewriter) -> Value | No:
+    """ONNX Runtime's own Gelus, as its optimizer leaves them, are Gelu, Gelu by tanh, and Swish with alpha."""
+    if op.operand(1) is not None:
+        return No("it adds a bias first")
+    if dtype_of(op.needed(0)) not in (DType.F16, DType.F32):
+        return No("it is not f16 or f32")
+    if op.name == "QuickGelu":
+        return rewrite.op("Swish", [op.operand(0)], {"alpha": op.attributes.get("alpha", 1.702)})
+    return rewrite.op("Gelu", [op.operand(0)], {"approximate": "tanh" if op.name == "FastGelu" else "none"})
+
+
+RULES: tuple[Rule, ...] = (log_softmax, gelu_of_runtime)

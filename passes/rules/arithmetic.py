@@ -6,6 +6,9 @@ Of two factors only those are put together that cannot overflow where both steps
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Any
+
 import numpy as np
 
 from irc.ir import DType, Op, Tensor, Value, shapes
@@ -18,6 +21,8 @@ _NEVER_NEGATIVE_OF_SUCH = (
     *("ReduceSum", "ReduceMean", "ReduceMax"),
 )
 _DEEPEST = 8
+Array = np.ndarray[Any, Any]
+_LARGEST_CONSTANT = 1 << 20
 
 
 @rule("Mul", "Div", contract=Contract.REASSOCIATING)
@@ -29,13 +34,13 @@ def scale_twice(op: Op, rewrite: Rewriter) -> Value | No:
             continue
         place = 1 if inner.constant_operand(1) is not None or inner.is_a("Div") else 0
         first = inner.constant_operand(place)
-        if first is None or not first.dtype.is_float:
-            return No("what it scales is not scaled by a float constant")
+        if first is None or not first.dtype.is_float or first.size * second.size > _LARGEST_CONSTANT:
+            return No("what it scales is not scaled by a small float constant")
         if not _keeps_range(inner, first, op, second):
             return No("a step might overflow that the other way does not")
         if shapes.broadcast_shapes(first.shape, second.shape) not in (first.shape, second.shape):
             return No("the constants together are larger than each")
-        return _scaled(inner, place, op, 1 - index, rewrite)
+        return _scaled(inner, place, op, first, second, rewrite)
     return No("no operand is scaled while the other is constant")
 
 
@@ -57,13 +62,103 @@ def _factors(op: Op, constant: Tensor) -> tuple[float, float]:
     return (1 / high, 1 / low) if op.is_a("Div") else (low, high)
 
 
-def _scaled(inner: Op, first: int, outer: Op, second: int, rewrite: Rewriter) -> Value:
-    value, c, d = inner.needed(1 - first), inner.needed(first), outer.needed(second)
-    if inner.is_a("Div") and outer.is_a("Div"):
-        return rewrite.op("Div", [value, rewrite.op("Mul", [c, d])])
-    if inner.is_a("Div"):
-        return rewrite.op("Mul", [value, rewrite.op("Div", [d, c])])
-    return rewrite.op("Mul", [value, rewrite.op(outer.name, [c, d])])
+def _scaled(inner: Op, place: int, outer: Op, first: Tensor, second: Tensor, rewrite: Rewriter) -> Value:
+    c, d = first.array.astype(np.float64), second.array.astype(np.float64)
+    quotients = inner.is_a("Div") and outer.is_a("Div")
+    together = c * d if quotients or outer.is_a("Mul") == inner.is_a("Mul") else d / c if inner.is_a("Div") else c / d
+    # At once and not by an op, so that other rules see a constant.
+    constant = rewrite.constant(Tensor.from_array(np.asarray(together).astype(first.dtype.numpy), first.dtype))
+    return rewrite.op("Div" if quotients else "Mul", [inner.needed(1 - place), constant])
+
+
+@dataclass(frozen=True)
+class _Step:
+    """An op with a constant operand: the op, the other operand, the constant, and the place of the latter."""
+
+    op: Op
+    value: Value
+    constant: Tensor
+    place: int
+
+
+def _step(value: Value, *names: str) -> _Step | None:
+    """The step of one of these names that makes a value for one user; a constant minus x and one over x are none."""
+    op = value.op
+    return _step_of(op) if op is not None and op.is_a(*names) and value.has_one_use else None
+
+
+def _step_of(op: Op) -> _Step | None:
+    for place in (1, 0) if op.is_a("Add", "Mul") else (1,):
+        constant = op.constant_operand(place)
+        if constant is not None and constant.dtype.is_float and constant.size:
+            return _Step(op, op.needed(1 - place), constant, place)
+    return None
+
+
+@rule("Mul", "Div", contract=Contract.REASSOCIATING)
+def scale_of_line(op: Op, rewrite: Rewriter) -> Value | No:
+    """(x * a + b) * c = x * (a * c) + b * c, for constants, none of them large."""
+    scale = _step_of(op)
+    shift = None if scale is None else _step(scale.value, "Add", "Sub")
+    inner = None if shift is None else _step(shift.value, "Mul", "Div")
+    if scale is None or shift is None or inner is None:
+        return No("it scales no sum of a scaled value and a constant by a constant")
+    moved = _scaled_constant(_signed(shift), scale)
+    if not _keeps_range(inner.op, inner.constant, op, scale.constant) or not _are_modest(shift.constant, moved):
+        return No("a constant is too large or too small")
+    if not _stay_small(inner.constant, scale.constant) or not _stay_small(shift.constant, scale.constant):
+        return No("the constants together are larger than each")
+    product = _scaled(inner.op, inner.place, op, inner.constant, scale.constant, rewrite)
+    return rewrite.op("Add", [product, rewrite.constant(moved)])
+
+
+@rule("Add", "Sub", contract=Contract.REASSOCIATING)
+def shift_of_scaled_sum(op: Op, rewrite: Rewriter) -> Value | No:
+    """(x + b) * c + d = x * c + (b * c + d), for constants, none of them large."""
+    last = _step_of(op)
+    scale = None if last is None else _step(last.value, "Mul", "Div")
+    shift = None if scale is None else _step(scale.value, "Add", "Sub")
+    if last is None or scale is None or shift is None:
+        return No("it adds no constant to a sum with a constant that is scaled by a constant")
+    moved = _scaled_constant(_signed(shift), scale)
+    if not _keeps_range(scale.op, scale.constant, scale.op, scale.constant) or not _are_modest(
+        shift.constant, last.constant, moved
+    ):
+        return No("a constant is too large or too small")
+    if not _stay_small(shift.constant, scale.constant) or not _stay_small(moved, last.constant):
+        return No("the constants together are larger than each")
+    together = moved.array.astype(np.float64) + _signed(last)
+    operands = [shift.value, scale.op.operand(scale.place)]
+    product = rewrite.op(scale.op.name, operands)
+    return rewrite.op("Add", [product, rewrite.constant(_rounded(together, last.constant.dtype))])
+
+
+def _signed(shift: _Step) -> Array:
+    """What a step adds, in double precision."""
+    wide = shift.constant.array.astype(np.float64)
+    return -wide if shift.op.is_a("Sub") else wide
+
+
+def _scaled_constant(wide: Array, scale: _Step) -> Tensor:
+    factor = scale.constant.array.astype(np.float64)
+    with np.errstate(all="ignore"):
+        return _rounded(wide / factor if scale.op.is_a("Div") else wide * factor, scale.constant.dtype)
+
+
+def _rounded(wide: Array, dtype: DType) -> Tensor:
+    with np.errstate(all="ignore"):
+        return Tensor.from_array(np.asarray(wide).astype(dtype.numpy), dtype)
+
+
+def _stay_small(first: Tensor, second: Tensor) -> bool:
+    """Whether the two together are no larger than one of them."""
+    return shapes.broadcast_shapes(first.shape, second.shape) in (first.shape, second.shape)
+
+
+def _are_modest(*constants: Tensor) -> bool:
+    """Whether adding them to a number and taking them away again hardly rounds the number."""
+    limit = {DType.F16: 16.0, DType.BF16: 4.0}.get(constants[0].dtype, 1024.0)
+    return all(bool((np.abs(c.array.astype(np.float64)) <= limit).all()) for c in constants)
 
 
 @rule("Pow", contract=Contract.REASSOCIATING)
@@ -94,4 +189,4 @@ def _is_never_negative(value: Value, depth: int) -> bool:
     return op.is_a(*_NEVER_NEGATIVE_OF_SUCH) and all(v is not None and _is_never_negative(v, depth - 1) for v in parts)
 
 
-RULES: tuple[Rule, ...] = (scale_twice, root)
+RULES: tuple[Rule, ...] = (scale_twice, scale_of_line, shift_of_scaled_sum, root)

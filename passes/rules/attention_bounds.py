@@ -42,15 +42,22 @@ class Interval:
 _ANYTHING = Interval()
 
 
-def interval(value: Value, depth: int = _DEEPEST) -> Interval:
-    """What the elements of a value can be, as far as its makers tell."""
+def interval(value: Value, depth: int = _DEEPEST, seen: dict[Value, Interval] | None = None) -> Interval:
+    """What the elements of a value can be, as far as its makers tell; `seen` keeps what was found on the way."""
+    seen = {} if seen is None else seen
+    if value not in seen:
+        seen[value] = _of_type(value, depth, seen)
+    return seen[value]
+
+
+def _of_type(value: Value, depth: int, seen: dict[Value, Interval]) -> Interval:
     op = value.op
     kind = value.type
     if not isinstance(kind, TensorType):
         return _ANYTHING
     if kind.dtype is DType.BOOL:
         return Interval(0.0, 1.0, False)
-    found = _interval_of(op, depth) if op is not None and depth and not op.domain else _ANYTHING
+    found = _interval_of(op, depth - 1, seen) if op is not None and depth and not op.domain else _ANYTHING
     if kind.dtype.is_integer and kind.dtype.bits >= 8:
         signed = kind.dtype.text[0] == "i"
         whole = Interval(-(2.0 ** (kind.dtype.bits - 1)) if signed else 0.0, 2.0 ** (kind.dtype.bits - signed), False)
@@ -75,25 +82,25 @@ def largest_finite(dtype: DType) -> float | None:
     return _LARGEST.get(dtype)
 
 
-def _interval_of(op: Op, depth: int) -> Interval:
+def _interval_of(op: Op, depth: int, seen: dict[Value, Interval]) -> Interval:
     if op.is_constant:
         return _interval_of_tensor(op.value)
     if op.name in _MOVEMENTS or op.name == "Cast":
-        return interval(op.needed(0), depth - 1)
+        return interval(op.needed(0), depth, seen)
     if op.name == "Trilu":
-        return _hull([interval(op.needed(0), depth - 1), Interval(0.0, 0.0, False)])
+        return _hull([interval(op.needed(0), depth, seen), Interval(0.0, 0.0, False)])
     if op.name == "Neg":
-        inner = interval(op.needed(0), depth - 1)
+        inner = interval(op.needed(0), depth, seen)
         return Interval(-inner.high, -inner.low, inner.nan)
     if op.name in ("Where", "Concat"):
-        return _hull([interval(v, depth - 1) for v in op.operands[op.name == "Where" :] if v is not None])
+        return _hull([interval(v, depth, seen) for v in op.operands[op.name == "Where" :] if v is not None])
     if op.name in ("Cos", "Sin"):
-        return Interval(-1.0, 1.0, not interval(op.needed(0), depth - 1).is_finite)
+        return Interval(-1.0, 1.0, not interval(op.needed(0), depth, seen).is_finite)
     if op.name in ("Tanh", "Sigmoid"):
-        return Interval(-1.0, 1.0, interval(op.needed(0), depth - 1).nan)
+        return Interval(-1.0, 1.0, interval(op.needed(0), depth, seen).nan)
     if op.name in ("Add", "Sub", "Mul", "MatMul"):
         summed = (op.needed(0).shape or (None,))[-1] if op.name == "MatMul" else 1
-        first, second = interval(op.needed(0), depth - 1), interval(op.needed(1), depth - 1)
+        first, second = interval(op.needed(0), depth, seen), interval(op.needed(1), depth, seen)
         return _combined(op.name, first, second, summed) if isinstance(summed, int) else _ANYTHING
     return _ANYTHING
 
@@ -121,8 +128,17 @@ def _interval_of_tensor(tensor: Tensor) -> Interval:
     return _ANYTHING if math.isnan(low) or math.isnan(high) else Interval(low, high, False)
 
 
-def levels(value: Value, depth: int = _DEEPEST) -> frozenset[float] | None:
-    """All numbers that the elements of a value can be, where they are few."""
+def levels(
+    value: Value, depth: int = _DEEPEST, seen: dict[Value, frozenset[float] | None] | None = None
+) -> frozenset[float] | None:
+    """All numbers that the elements of a value can be, where they are few; `seen` keeps what was found on the way."""
+    seen = {} if seen is None else seen
+    if value not in seen:
+        seen[value] = _levels(value, depth, seen)
+    return seen[value]
+
+
+def _levels(value: Value, depth: int, seen: dict[Value, frozenset[float] | None]) -> frozenset[float] | None:
     op = value.op
     kind = value.type
     if isinstance(kind, TensorType) and kind.dtype is DType.BOOL:
@@ -132,16 +148,13 @@ def levels(value: Value, depth: int = _DEEPEST) -> frozenset[float] | None:
     if op.is_constant:
         return levels_of(op.value) if op.value.size else None
     if op.name in ("Reshape", "Unsqueeze", "Squeeze", "Transpose", "Expand", "Slice", "Cast", "Identity"):
-        return levels(op.needed(0), depth - 1)
-    if op.name == "Where":
-        sides = [levels(op.needed(i), depth - 1) for i in (1, 2)]
-        return None if sides[0] is None or sides[1] is None else sides[0] | sides[1]
-    if op.name in ("Add", "Sub", "Mul"):
-        first, second = levels(op.needed(0), depth - 1), levels(op.needed(1), depth - 1)
-        if first is None or second is None or not isinstance(kind, TensorType) or not kind.dtype.is_float:
-            return None
-        return _paired(op.name, first, second, kind.dtype)
-    return None
+        return levels(op.needed(0), depth - 1, seen)
+    if op.name not in ("Where", "Add", "Sub", "Mul"):
+        return None
+    first, second = (levels(v, depth - 1, seen) for v in op.operands[-2:] if v is not None)
+    if first is None or second is None or not isinstance(kind, TensorType) or not kind.dtype.is_float:
+        return None
+    return first | second if op.name == "Where" else _paired(op.name, first, second, kind.dtype)
 
 
 def _paired(name: str, first: frozenset[float], second: frozenset[float], dtype: DType) -> frozenset[float] | None:
@@ -152,7 +165,7 @@ def _paired(name: str, first: frozenset[float], second: frozenset[float], dtype:
     return frozenset(found) if len(found) <= _MOST_LEVELS and not any(math.isnan(n) for n in found) else None
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=4)
 def levels_of(tensor: Tensor) -> frozenset[float] | None:
     """All numbers in a constant, where they are few and none is NaN."""
     if not (tensor.dtype.is_float or tensor.dtype.is_integer or tensor.dtype is DType.BOOL):
@@ -322,7 +335,7 @@ def _product(op: Op, roles: tuple[str, ...], gain: float, shift: float) -> _Rows
     return _Rows(source, length * gain, weight, shift + gain * added)
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=4)
 def _norm(weight: Tensor) -> float:
     """A bound of the length of any row or column; infinite or NaN where an element is."""
     array = weight.array

@@ -16,6 +16,7 @@ from irc.ir import Dim, DType, Op, Tensor, TensorType, Value, shapes
 
 from ..rewriter import No, Rewriter
 from .attention_bounds import interval, largest_finite, levels, levels_of
+from .sizes import size_of
 
 _DEEPEST = 16
 _UNDERFLOWS = 800.0
@@ -177,7 +178,7 @@ def _lifted(mask: Value, setting: Setting, rewrite: Rewriter) -> Value:
     return rewrite.op("Mul", [mask, _number(setting.lifted / setting.lowest, setting.dtype, rewrite)])
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=4)
 def _hides_a_row(mask: Tensor, lowest: float) -> bool:
     """Whether every key of some row is hidden."""
     return mask.size == 0 or bool((mask.array <= lowest).all(axis=-1).any())
@@ -203,8 +204,7 @@ def _row_count(setting: Setting, rewrite: Rewriter) -> Value:
     count = setting.dims[-2]
     if isinstance(count, int):
         return rewrite.constant(Tensor.integers([count, 1]))
-    start = len(setting.query.shape or ()) - 2
-    queries = rewrite.op("Shape", [setting.query], {"start": start, "end": start + 1})
+    queries = size_of(setting.query, len(setting.query.shape or ()) - 2, rewrite)
     return rewrite.op("Concat", [queries, rewrite.constant(Tensor.integers([1]))], {"axis": 0})
 
 
@@ -239,7 +239,7 @@ def causal_fill(value: Value, depth: int = _DEEPEST) -> float | None:
     return None
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=4)
 def _causal_fill_of(tensor: Tensor) -> float | None:
     if len(tensor.shape) < 2 or not tensor.dtype.is_float or not tensor.size:
         return None
@@ -302,7 +302,7 @@ def _diagonal(op: Op) -> int | None:
     return None if found is None else int(found)
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=4)
 def _causal_truth_of(tensor: Tensor) -> bool | None:
     if len(tensor.shape) < 2 or tensor.dtype is not DType.BOOL or not tensor.size:
         return None

@@ -12,6 +12,8 @@ from . import scatters
 
 # Each result element depends on the operand element at its place alone, and equal elements give equal results.
 _ELEMENTWISE = ("Cast", "Not", "Neg", "Abs", "IsNaN", "Sqrt", "Exp", "Sigmoid", "Tanh", "Relu", "Floor", "Ceil", "Reciprocal")
+# Up to here single precision holds every integer.
+_LARGEST_BOUND = 1 << 24
 _MOVEMENT = ("Reshape", "Squeeze", "Unsqueeze", "Transpose", "Flatten", "Slice", "Expand", "Tile", "Gather")
 
 
@@ -62,6 +64,24 @@ def cast_of_moved_cast(op: Op, rewrite: Rewriter) -> Value | No:
         return No("a direct cast may convert otherwise")
     value = rewrite.op(moved.name, [inner.operand(0), *moved.operands[1:]], dict(moved.attributes))
     return value if first is last else rewrite.op("Cast", [value], dict(op.attributes))
+
+
+@rule("Cast")
+def clip_of_integers(op: Op, rewrite: Rewriter) -> Value | No:
+    """Integers clipped as floats to small whole numbers are clipped as they are: rounding moves none across a bound."""
+    clip = op.needed(0).op
+    inner = None if clip is None or not clip.is_a("Clip") or not clip.result.has_one_use else clip.needed(0).op
+    if clip is None or inner is None or not inner.is_a("Cast"):
+        return No("its input is no Clip of a Cast that only it uses")
+    dtype, middle = dtype_of(op.result), dtype_of(inner.result)
+    if dtype not in (DType.I32, DType.I64) or dtype_of(inner.needed(0)) is not dtype or middle not in (DType.F32, DType.F64):
+        return No("no integers are cast to floats and back")
+    bounds = [clip.constant_operand(i) for i in (1, 2)]
+    numbers = [float(b.array.reshape(-1)[0]) for b in bounds if b is not None and b.size == 1]
+    if len(numbers) != 2 or any(not abs(n) <= _LARGEST_BOUND or n != round(n) for n in numbers):
+        return No("its bounds are not two small whole numbers")
+    made = [rewrite.constant(Tensor.from_array(np.array(int(n)), dtype)) for n in numbers]
+    return rewrite.op("Clip", [inner.operand(0), *made])
 
 
 @rule("MatMul", contract=Contract.REASSOCIATING)
@@ -171,6 +191,7 @@ RULES: tuple[Rule, ...] = (
     truth_and_constant,
     expand_after,
     cast_of_moved_cast,
+    clip_of_integers,
     one_hot_product,
     gather_of_one,
     gather_of_range,

@@ -1,4 +1,4 @@
-"""What treats each pixel alike (1x1 convolutions, affine steps, Relu), moved across Resize and Concat to where pixels are fewest.
+"""What treats each pixel alike, 1x1 convolutions and affine steps, moved across Resize and Concat to where pixels are fewest.
 
 Law: interpolation is a sum of pixels whose factors are the same in all channels and add up to 1, so it commutes with what is
 affine in the channels, bias included. Both orders add the same products of three factors, so NaN and infinities stay where
@@ -13,90 +13,24 @@ from functools import reduce
 
 import numpy as np
 
-from irc.ir import Dim, DType, Op, Tensor, Value, dims
+from irc.ir import Attribute, Dim, Op, Tensor, Value, dims
 
 from ..base import Contract
 from ..rewriter import No, Rewriter, Rule, rule
-from .affine import AFFINE, behind, copies_too_much, dtype_of, never_infinite, plus, rounded, step_of
+from . import interpolation
+from .affine import AFFINE, Floats, Step, behind, bias_of, copies_too_much, never_infinite, plus, rounded, step_of
 from .convolutions import CONVOLUTIONS, Convolution, convolution_of
+from .interpolation import Resizing, resizing_of
 from .matmuls import PRODUCTS, Product, biased_product_of
-from .matmuls import rebuilt as product_again
 
-# What an element costs in multiplications of a convolution, measured with ONNX Runtime on two threads.
-_RESIZE = {"nearest": 4.0, "linear": 32.0, "cubic": 2048.0}
 _ELEMENTWISE = 8.0
 _COPY = 4.0
-_SAME_EVERYWHERE = ("Relu", "LeakyRelu", "Clip", "Abs", "Neg")
-"""What IEEE 754 rounds correctly or not at all, so that its bits do not depend on the place."""
-
-
-@dataclass(frozen=True)
-class Resizing:
-    """A Resize of all dims but batch and channels; `growth` is how many pixels of the result there are for each of its input."""
-
-    op: Op
-    growth: float
-
-    @property
-    def source(self) -> Value:
-        """What is resized."""
-        return self.op.needed(0)
-
-    @property
-    def cost(self) -> float:
-        """What an element of its result costs."""
-        return _RESIZE[self.op.string("mode", "nearest")]
-
-    def again(self, value: Value, channels: int, rewrite: Rewriter) -> Value:
-        """The same Resize of an image of the same size with so many channels."""
-        operands = [value, *self.op.operands[1:]]
-        sizes = self.op.constant_operand(3)
-        if sizes is not None and self.op.integers("axes") is None and int(sizes.array[1]) != channels:
-            array = sizes.array.copy()
-            array[1] = channels
-            operands[3] = rewrite.constant(Tensor.from_array(array))
-        return rewrite.op("Resize", operands, dict(self.op.attributes))
-
-
-def resizing_of(value: Value, rewrite: Rewriter) -> Resizing | No:
-    """The Resize that makes a value which has one use, if it interpolates between pixels of one channel only."""
-    op = value.op
-    if op is None or not op.is_a("Resize") or not value.has_one_use:
-        return No("its input is no Resize that only it uses")
-    if op.string("mode", "nearest") not in _RESIZE or op.string("coordinate_transformation_mode", "") == "tf_crop_and_resize":
-        return No("the Resize puts in numbers of its own", 2)
-    if op.integer("antialias", 0) or op.integer("exclude_outside", 0):
-        return No("the Resize chooses its factors anew for each pixel", 2)
-    if op.string("keep_aspect_ratio_policy", "stretch") != "stretch" or op.operand(1) is not None:
-        return No("the Resize has a region or keeps proportions", 2)
-    before, after = op.needed(0).shape, value.shape
-    if before is None or after is None or len(before) < 3:
-        return No("the Resize is not known to be of an image", 2)
-    if not _keeps_channels(op, len(before), rewrite):
-        return No("the Resize is not known to keep batch and channels", 2)
-    growth = _growth(op, before[2:], after[2:])
-    return No("how many pixels the Resize makes is not known", 2) if growth is None else Resizing(op, growth)
-
-
-def _keeps_channels(op: Op, rank: int, rewrite: Rewriter) -> bool:
-    axes = op.integers("axes")
-    if axes is not None:
-        return all(axis % rank >= 2 for axis in axes)
-    scales = op.constant_operand(2)
-    if scales is not None and scales.size == rank:
-        return bool((scales.array[:2] == 1).all())
-    before, after = op.needed(0).shape, op.result.shape
-    if op.constant_operand(3) is None or before is None or after is None:
-        return False
-    return rewrite.same_dims(before[:2], after[:2])
-
-
-def _growth(op: Op, before: tuple[Dim, ...], after: tuple[Dim, ...]) -> float | None:
-    sizes = [dims.product(shape) for shape in (before, after)]
-    if isinstance(sizes[0], int) and isinstance(sizes[1], int):
-        return sizes[1] / sizes[0] if sizes[0] else None
-    scales = op.constant_operand(2)
-    return None if scales is None or not scales.size else float(np.prod(scales.array.astype(np.float64)))
+"""What an element of a sum and of a copy costs in multiplications of a convolution, as `Resizing.cost`."""
+_START = 200_000.0
+"""What starting an op costs in multiplications."""
+_OPEN = 16
+"""What a dim of unknown size counts as."""
+_DEEPEST = 3
 
 
 def _pointwise_of(op: Op) -> Convolution | No:
@@ -107,68 +41,20 @@ def _pointwise_of(op: Op) -> Convolution | No:
     return conv if conv.is_pointwise else No("it is not pointwise", 2)
 
 
-@rule("Resize")
-def resize_to_same_size(op: Op, rewrite: Rewriter) -> Value | No:
-    """Resizing an image to the size it has is the image: every pixel lies on one of its input.
-
-    In exact interpolation the other pixels count 0 times, which would make NaN beside an infinity. The reference copies.
-    """
-    if op.string("coordinate_transformation_mode", "half_pixel") == "tf_crop_and_resize":
-        return No("it resizes a region")
-    if op.string("keep_aspect_ratio_policy", "stretch") != "stretch":
-        return No("it keeps proportions")
-    scales = op.constant_operand(2)
-    if op.operand(2) is not None and (scales is None or not bool((scales.array == 1).all())):
-        return No("it does not resize by 1")
-    if not rewrite.same_type(op.needed(0), op.result):
-        return No("its size is not provably its input's")
-    return op.needed(0)
-
-
-@rule("Resize")
-def nearest_of_nearest(op: Op, rewrite: Rewriter) -> Value | No:
-    """Pixels repeated m times and then n times are repeated m * n times."""
-    inner = op.needed(0).op
-    if inner is None or not inner.is_a("Resize") or not op.needed(0).has_one_use:
-        return No("its input is no Resize that only it uses")
-    first, second = _repeats(inner), _repeats(op)
-    if first is None or second is None:
-        return No("not both repeat pixels a whole number of times", 2)
-    factors = [a * b for a, b in zip(first, second, strict=True)]
-    scales = rewrite.constant(Tensor.from_array(np.array(factors, np.float32)))
-    attributes = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
-    return rewrite.op("Resize", [inner.operand(0), None, scales], dict(attributes))
-
-
-def _repeats(op: Op) -> list[int] | None:
-    """How often a Resize repeats the elements of each dim, behind each other; None where it does something else.
-
-    Element i is taken from floor(i / n), and so it is where i + 1/2 is divided, 1/2 subtracted, and the rest rounded.
-    """
-    places = (op.string("coordinate_transformation_mode", "half_pixel"), op.string("nearest_mode", "round_prefer_floor"))
-    rounding = ("round_prefer_floor", "round_prefer_ceil")
-    if places != ("asymmetric", "floor") and not (places[0] == "half_pixel" and places[1] in rounding):
-        return None
-    if op.string("mode", "nearest") != "nearest" or op.string("keep_aspect_ratio_policy", "stretch") != "stretch":
-        return None
-    before, after, scales = op.needed(0).shape, op.result.shape, op.constant_operand(2)
-    if before is None or after is None or op.integers("axes") is not None:
-        return None
-    if scales is not None and scales.size == len(before):
-        found = [float(s) for s in scales.array]
-    elif op.operand(2) is None and op.constant_operand(3) is not None:
-        known = [(a, b) for a, b in zip(before, after, strict=True) if isinstance(a, int) and isinstance(b, int) and a]
-        found = [b / a for a, b in known]
-    else:
-        return None
-    whole = len(found) == len(before) and all(f >= 1 and f == int(f) for f in found)
-    return [int(f) for f in found] if whole else None
+def _has_to_wait(conv: Convolution) -> bool:
+    """Whether what stands behind a convolution would be absorbed by it, and is to be before anything comes between."""
+    users = conv.op.result.users
+    if len(users) != 1 or not users[0].is_a(*AFFINE) or not conv.op.result.has_one_use:
+        return False
+    return isinstance(step_of(users[0], conv.rank, 1 - conv.rank, conv.outputs), Step)
 
 
 @rule("Conv", contract=Contract.REASSOCIATING)
 def pointwise_after_enlarging(op: Op, rewrite: Rewriter) -> Value | No:
     """A 1x1 convolution of an enlarged image is the enlarged convolution of the image, bias included."""
-    resizing = resizing_of(op.needed(0), rewrite)
+    if not op.needed(0).has_one_use:
+        return No("its input has several users")
+    resizing = resizing_of(op.needed(0).op, rewrite)
     if isinstance(resizing, No):
         return resizing
     conv = _pointwise_of(op)
@@ -176,6 +62,8 @@ def pointwise_after_enlarging(op: Op, rewrite: Rewriter) -> Value | No:
         return conv
     if resizing.growth <= 1:
         return No("the Resize makes no more pixels", 2)
+    if _has_to_wait(conv):
+        return No("what stands behind it is to be absorbed first", 2)
     fewer = conv.outputs * conv.inputs * (1 - 1 / resizing.growth)
     # What stands behind it, such as a Relu, no longer is done by the convolution itself.
     if fewer + (conv.inputs - conv.outputs) * resizing.cost <= conv.outputs * _ELEMENTWISE:
@@ -193,8 +81,7 @@ def reducing_after_pointwise(op: Op, rewrite: Rewriter) -> Value | No:
     conv = _pointwise_of(maker)
     if isinstance(conv, No):
         return conv
-    # The rules for a Resize are those for one in front of an op, which has to be its only user.
-    resizing = resizing_of(op.result, rewrite) if op.result.has_one_use else No("its result has several users", 2)
+    resizing = resizing_of(op, rewrite)
     if isinstance(resizing, No):
         return resizing
     source = maker.needed(0)
@@ -237,13 +124,15 @@ def pointwise_of_enlarged_parts(op: Op, rewrite: Rewriter) -> Value | No:
         return parts
     if copies_too_much(op):
         return No("its weight is large and others use it too", 2)
-    if _gain(parts, conv.inputs, outputs) <= 0:
+    if _has_to_wait(conv):
+        return No("what stands behind it is to be absorbed first", 2)
+    if _gain(parts, conv.inputs, outputs) * _pixels(op.result) <= len(parts) * _START:
         return No("convolving the parts is more work", 2)
     enlarged = [part for part in parts if part.resizing is not None]
     rest = [part for part in parts if part.resizing is None]
-    terms = [_term(conv, [part], rewrite, with_bias=not rest and part is enlarged[0]) for part in enlarged]
     # The convolution that is not resized comes last: engines add to it as they compute it.
-    terms += [_term(conv, rest, rewrite, with_bias=True)] if rest else []
+    groups = [*([part] for part in enlarged), *([rest] if rest else [])]
+    terms = [_term(conv, group, op.operand(2) if group is groups[-1] else None, rewrite) for group in groups]
     return reduce(lambda total, term: rewrite.op("Add", [total, term]), terms)
 
 
@@ -251,11 +140,13 @@ def _outputs_of_users(value: Value) -> int | None:
     """How many channels the 1x1 convolutions make that use a value; None where something else uses it."""
     total = 0
     for use in value.uses:
-        found = convolution_of(use.op) if isinstance(use.op, Op) and use.op.is_a("Conv") and use.index == 0 else None
-        if not isinstance(found, Convolution) or not found.is_pointwise:
+        if not isinstance(use.user, Op) or not use.user.is_a("Conv") or use.index:
+            return None
+        found = _pointwise_of(use.user)
+        if isinstance(found, No):
             return None
         total += found.outputs
-    return None if value.is_output else total
+    return total
 
 
 def _parts_of(concat: Op, conv: Convolution, rewrite: Rewriter) -> list[_Part] | No:
@@ -268,9 +159,9 @@ def _parts_of(concat: Op, conv: Convolution, rewrite: Rewriter) -> list[_Part] |
         width = value.shape[1] if value.shape is not None and len(value.shape) == conv.rank else None
         if not isinstance(width, int):
             return No("how many channels a part has is not known", 2)
-        found = resizing_of(value, rewrite)
-        usable = isinstance(found, Resizing) and found.growth > 1
-        parts.append(_Part(value, slice(start, start + width), found if usable else None))
+        found = resizing_of(value.op, rewrite) if value.has_one_use else No("it has several users")
+        grown = None if isinstance(found, No) or found.growth <= 1 else found
+        parts.append(_Part(value, slice(start, start + width), grown))
         start += width
     if start != conv.inputs or all(part.resizing is None for part in parts):
         return No("no part is enlarged", 2)
@@ -291,13 +182,150 @@ def _gain(parts: list[_Part], inputs: int, outputs: int) -> float:
     return before - after - (terms - 1) * outputs * _ELEMENTWISE
 
 
-def _term(conv: Convolution, parts: list[_Part], rewrite: Rewriter, *, with_bias: bool) -> Value:
+def _pixels(value: Value) -> int:
+    """How many pixels an image has, as far as that is known."""
+    shape = value.shape or ()
+    return math.prod(size if isinstance(size, int) else _OPEN for size in (*shape[:1], *shape[2:]))
+
+
+def _term(conv: Convolution, parts: list[_Part], bias: Value | None, rewrite: Rewriter) -> Value:
     """The convolution of some parts, which are resized afterwards where it is one to be resized."""
     weight = np.concatenate([conv.weight.array[:, part.channels] for part in parts], axis=1)
     resizing = parts[0].resizing
     values = [part.value for part in parts] if resizing is None else [resizing.source]
     source = values[0] if len(values) == 1 else rewrite.op("Concat", values, {"axis": 1})
-    bias = [conv.op.operand(2)] if with_bias and conv.op.operand(2) is not None else []
-    operands = [source, rewrite.constant(Tensor.from_array(weight, conv.weight.dtype)), *bias]
+    operands = [source, rewrite.constant(Tensor.from_array(weight, conv.weight.dtype)), *([] if bias is None else [bias])]
     made = rewrite.op("Conv", operands, dict(conv.op.attributes))
     return made if resizing is None else resizing.again(made, conv.outputs, rewrite)
+
+
+@rule(*AFFINE, contract=Contract.REASSOCIATING)
+def affine_after_enlarging(op: Op, rewrite: Rewriter) -> Value | No:
+    """s * x + t per channel of an enlarged convolution is done before the Resize, where the convolution absorbs it."""
+    index = next((i for i, v in enumerate(op.operands[:2]) if v is not None and v.op is not None and v.op.is_a("Resize")), None)
+    if index is None or not op.needed(index).has_one_use:
+        return No("it is not done to what a Resize makes that only it uses")
+    resizing = resizing_of(op.needed(index).op, rewrite)
+    if isinstance(resizing, No):
+        return resizing
+    maker = resizing.source.op
+    if maker is None or not maker.is_a(*CONVOLUTIONS) or not resizing.source.has_one_use:
+        return No("what is resized is no convolution that only it uses", 2)
+    conv = convolution_of(maker)
+    if isinstance(conv, No):
+        return conv
+    step = step_of(op, conv.rank, 1 - conv.rank, conv.outputs)
+    if isinstance(step, No):
+        return step
+    if resizing.growth < 1:
+        return No("the Resize makes fewer pixels", 3)
+    operands = [*op.operands[:index], resizing.source, *op.operands[index + 1 :]]
+    return resizing.again(rewrite.op(op.name, operands, dict(op.attributes)), conv.outputs, rewrite)
+
+
+@dataclass(frozen=True)
+class _Image:
+    """A product whose columns are the channels of an image, and the moves that make it, with where the channels then are."""
+
+    product: Product
+    moves: tuple[tuple[Op, int], ...]
+
+
+@rule("Conv", contract=Contract.REASSOCIATING)
+def pointwise_after_product(op: Op, rewrite: Rewriter) -> Value | No:
+    """A 1x1 convolution of an image made of x @ v + a is an image of x @ (v @ w) + (a @ w + b), where infinities cannot cancel.
+
+    Where x holds an infinity, x @ v may hold two of opposite signs, whose sum is NaN.
+    """
+    if op.operand(0) is None or not op.needed(0).has_one_use:
+        return No("its input has several users")
+    conv = _pointwise_of(op)
+    if isinstance(conv, No):
+        return conv
+    image = _image_of(op.needed(0))
+    if isinstance(image, No):
+        return image
+    product = image.product
+    if len(product.weight.shape) != 2 or product.op.integer("transA", 0) or product.columns != conv.inputs:
+        return No("its channels are not the columns of a product of matrices", 2)
+    if product.inner * conv.outputs > product.weight.size + conv.weight.size:
+        return No("one would multiply more than both", 2)
+    if not never_infinite(product.source):
+        return No("what is multiplied may hold infinities", 2)
+    outer = conv.weight.array.astype(np.float64).reshape(conv.outputs, conv.inputs).T
+    matrix = product.matrix @ outer
+    weight = rounded(matrix.T if product.transposed else matrix, product.weight.dtype)
+    own = None if product.bias is None else np.broadcast_to(product.bias, (product.columns,)) @ outer
+    made = _multiplied(product, weight, plus(own, conv.bias), conv.outputs, rewrite)
+    if isinstance(made, No):
+        return made
+    for move, axis in image.moves:
+        made = _again(move, made, axis, conv.outputs, rewrite)
+    return made
+
+
+def _multiplied(product: Product, weight: Tensor | No, bias: Floats | None, columns: int, rewrite: Rewriter) -> Value | No:
+    """The product with another weight, stored as before, and a bias for each of its columns."""
+    vector = None if bias is None else bias_of(bias, columns, product.weight.dtype)
+    if isinstance(weight, No) or isinstance(vector, No):
+        return weight if isinstance(weight, No) else No("a bias is not finite", 2)
+    operands = [product.source, rewrite.constant(weight)]
+    if product.op.is_a("Gemm"):
+        attributes: dict[str, Attribute] = {"transB": 1} if product.transposed else {}
+        return rewrite.op("Gemm", [*operands, *([] if vector is None else [rewrite.constant(vector)])], attributes)
+    made = rewrite.op("MatMul", operands)
+    return made if vector is None else rewrite.op("Add", [made, rewrite.constant(vector)])
+
+
+def _image_of(value: Value) -> _Image | No:
+    """The product of rows that a value with channels in its second dim is made of by moving dims, each used once."""
+    moves: list[tuple[Op, int]] = []
+    axis = 1
+    while value.op is not None and value.has_one_use and value.op.is_a("Transpose", "Reshape") and len(moves) < _DEEPEST:
+        moves.append((value.op, axis))
+        inner = _axis_before(value.op, axis)
+        if inner is None:
+            return No("its channels are mixed with something else")
+        axis, value = inner, value.op.needed(0)
+    if value.op is None or not value.has_one_use or not value.op.is_a(*PRODUCTS, "Add") or not moves:
+        return No("it is not made of a product that only it uses")
+    if value.shape is None or axis != len(value.shape) - 1:
+        return No("its channels are no columns", 2)
+    found = biased_product_of(value.op)
+    return found if isinstance(found, No) else _Image(found, tuple(reversed(moves)))
+
+
+def _axis_before(move: Op, axis: int) -> int | None:
+    """Where a dim behind a Transpose or Reshape was in front of it, whole and by itself; None where that is not known."""
+    before, after = move.needed(0).shape, move.result.shape
+    if before is None or after is None:
+        return None
+    if move.is_a("Transpose"):
+        return (move.integers("perm") or range(len(before) - 1, -1, -1))[axis]
+    if sum(not isinstance(dim, int) for dim in after) > 1 or 0 in after:
+        return None
+    around = (dims.product(after[:axis]), after[axis], dims.product(after[axis + 1 :]))
+    for index in range(len(before)):
+        if None not in around and around == (dims.product(before[:index]), before[index], dims.product(before[index + 1 :])):
+            return index
+    return None
+
+
+def _again(move: Op, value: Value, axis: int, channels: int, rewrite: Rewriter) -> Value:
+    """A Transpose or Reshape with so many channels."""
+    if move.is_a("Transpose"):
+        return rewrite.op("Transpose", [value], dict(move.attributes))
+    sizes: list[Dim] = list(move.result.shape or ())
+    sizes[axis] = channels
+    target = np.array([size if isinstance(size, int) else -1 for size in sizes], np.int64)
+    return rewrite.op("Reshape", [value, rewrite.constant(Tensor.from_array(target))])
+
+
+RULES: tuple[Rule, ...] = (
+    *interpolation.RULES,
+    behind(pointwise_after_enlarging, "Resize"),
+    behind(reducing_after_pointwise, "Conv"),
+    behind(pointwise_of_enlarged_parts, "Concat"),
+    behind(affine_after_enlarging, "Resize"),
+    behind(pointwise_after_product, "Reshape", "Transpose"),
+)

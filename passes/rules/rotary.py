@@ -93,11 +93,11 @@ def _joined(op: Op) -> tuple[Value, Value, str] | None:
 
 
 def _without_last_one(value: Value) -> Value | None:
-    """x of Unsqueeze(x, -1)."""
+    """x of Unsqueeze(x, -1), or the value itself where it was computed with that dim; None where its last size is not 1."""
     op, shape = value.op, value.shape
-    if op is None or not op.is_a("Unsqueeze", "Reshape") or shape is None or shape[-1] != 1 or not value.has_one_use:
+    if op is None or shape is None or shape[-1] != 1 or None in shape or not value.has_one_use:
         return None
-    return op.needed(0) if op.needed(0).shape == shape[:-1] and None not in shape else None
+    return op.needed(0) if op.is_a("Unsqueeze", "Reshape") and op.needed(0).shape == shape[:-1] else value
 
 
 def _members(second: Value, first: Value, paired: str) -> _Part | None:
@@ -143,6 +143,9 @@ def _part(value: Value) -> _Part | None:
         return _member(op, value)
     if not op.is_a("Slice"):
         return None
+    pairs = _member_slice(op, source)
+    if pairs is not None:
+        return pairs
     numbers = [_number(op.operand(i)) for i in (1, 2, 3)]
     start, stop, axis = numbers
     step = 1 if op.operand(4) is None else _number(op.operand(4))
@@ -186,6 +189,22 @@ def _member(op: Op, value: Value) -> _Part | None:
     if shape is None or shape[:-1] != wide[:-2] or None in shape or not isinstance(shape[-1], int):
         return None
     return _Part(source, index, shape[-1], 2)
+
+
+def _member_slice(op: Op, pairs: Value) -> _Part | None:
+    """The same for a Slice that keeps the last dim."""
+    maker, wide = pairs.op, pairs.shape or ()
+    ends = [_number(op.operand(i)) for i in (1, 2, 3)]
+    if maker is None or not maker.is_a("Reshape") or wide[-1:] != (2,) or op.operand(4) is not None:
+        return None
+    source = maker.needed(0)
+    shape = source.shape
+    if ends not in ([0, 1, -1], [1, 2, -1], [0, 1, len(wide) - 1], [1, 2, len(wide) - 1]) or shape is None:
+        return None
+    size = shape[-1] if shape else None
+    if shape[:-1] != wide[:-2] or None in shape or not isinstance(size, int) or ends[0] is None:
+        return None
+    return _Part(source, ends[0], size, 2)
 
 
 def _number(value: Value | None) -> int | None:
@@ -241,7 +260,13 @@ def rotary_of_members(op: Op, rewrite: Rewriter) -> Value | No:
             part = _members(b, a, paired)
             sums = {frozenset(p) for p in products[2:] if p is not None}
             if part is not None and sums == {frozenset((b, cosine)), frozenset((a, sine))}:
-                return _embedded(_taken(part, rewrite), (cosine, sine), paired, False, rewrite, WHOLE)
+                x = _taken(part, rewrite)
+                if len(real.shape or ()) > len(x.shape or ()):
+                    last = rewrite.constant(Tensor.integers([-1]))
+                    cosine, sine = (
+                        rewrite.op("Squeeze", [t, last]) if (t.shape or ())[-1:] == (1,) else t for t in (cosine, sine)
+                    )
+                return _embedded(x, (cosine, sine), paired, False, rewrite, WHOLE)
     return No("its parts are no members of a rotation", 4)
 
 
@@ -285,6 +310,25 @@ def rotary_of_a_part(op: Op, rewrite: Rewriter) -> Value | No:
     return rewrite.op("Reshape", [answer, rewrite.constant(Tensor.integers([0, 0, heads, width]))])
 
 
-RULES: tuple[Rule, ...] = (rotary_embedding, rotary_of_members, rotary_of_a_part)
+@rule("Transpose")
+def rotary_behind_transpose(op: Op, rewrite: Rewriter) -> Value | No:
+    """Heads (B, S, H, D) turned as rows (B, S, H * D) and then put first may be put first and turned then."""
+    back = op.needed(0).op
+    if op.integers("perm") != (0, 2, 1, 3) or back is None or not back.is_a("Reshape") or not op.needed(0).has_one_use:
+        return No("it puts no reshaped heads first")
+    turned = back.needed(0).op
+    if turned is None or not turned.is_a("RotaryEmbedding") or not turned.result.has_one_use:
+        return No("they are not turned", 2)
+    rows, shape = turned.needed(0).op, op.needed(0).shape
+    if rows is None or not rows.is_a("Reshape") or not rewrite.same_dims(rows.needed(0).shape, shape):
+        return No("its rows are no heads side by side", 3)
+    if shape is None or turned.integer("num_heads", 0) != shape[2]:
+        return No("it has another number of heads", 3)
+    first = rewrite.op("Transpose", [rows.operand(0)], {"perm": (0, 2, 1, 3)})
+    attributes: dict[str, Attribute] = {name: value for name, value in turned.attributes.items() if name != "num_heads"}
+    return rewrite.op("RotaryEmbedding", [first, *turned.operands[1:]], attributes)
+
+
+RULES: tuple[Rule, ...] = (rotary_embedding, rotary_of_members, rotary_of_a_part, rotary_behind_transpose)
 
 __all__ = ["RULES"]

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from irc.ir import Attribute, Dim, Op, Tensor, Value
+from irc.ir import Dim, Op, Tensor, Value
 
 from ..rewriter import No, Rewriter
+from .sizes import size_of
 
 HALVES, PAIRS, WHOLE = "halves", "pairs", "whole"
 """How a table holds each entry: (f, f), (f0, f0, f1, f1, ...), or once."""
@@ -196,9 +197,7 @@ def _batch(x: Value, rewrite: Rewriter) -> Value:
     size = (x.shape or (None,))[0]
     if isinstance(size, int):
         return rewrite.constant(Tensor.integers([size, 1, 1]))
-    attributes: dict[str, Attribute] = {"start": 0, "end": 1}
-    count = rewrite.op("Shape", [x], attributes)
-    return rewrite.op("Concat", [count, rewrite.constant(Tensor.integers([1, 1]))], {"axis": 0})
+    return rewrite.op("Concat", [size_of(x, 0, rewrite), rewrite.constant(Tensor.integers([1, 1]))], {"axis": 0})
 
 
 __all__ = ["HALVES", "PAIRS", "WHOLE", "caches"]

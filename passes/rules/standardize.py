@@ -103,7 +103,7 @@ def both_ways(op: Op | None) -> tuple[tuple[Value, Value], ...]:
 
 def _number(value: Value | None) -> float | None:
     tensor = None if value is None else value.constant
-    if tensor is None or tensor.size != 1 or not tensor.dtype.is_float:
+    if tensor is None or tensor.size != 1 or not (tensor.dtype.is_float or tensor.dtype.is_integer):
         return None
     return float(tensor.array.reshape(-1)[0])
 

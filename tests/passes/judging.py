@@ -83,6 +83,9 @@ def judge(before: Graph, after: Graph, feeds: dict[str, Any], contract: Contract
     except EvaluationError as error:
         return f"it fails: {error}"
     pairs = list(zip(wanted, got, strict=True))
+    if any(op.is_a("Where") for op in before):
+        # ONNX Runtime's Where keeps the sign of a zero of its last operand only, so there the sign is nobody's.
+        pairs = [(_unsigned_zeros(a), _unsigned_zeros(b)) for a, b in pairs]
     if all(same_bits(a, b) for a, b in pairs):
         return ""
     if contract is Contract.EXACT:
@@ -99,6 +102,10 @@ def judge(before: Graph, after: Graph, feeds: dict[str, Any], contract: Contract
         if complaint:
             return complaint
     return ""
+
+
+def _unsigned_zeros(array: Any) -> Any:
+    return np.where(array == 0, np.zeros_like(array), array) if array.dtype.name in ROUNDING else array
 
 
 def _too_far(a: Any, b: Any, truth: Any, other: Any, slack: float) -> str:

@@ -58,6 +58,7 @@ def test_a_commutative_op_is_taken_back_when_something_later_fails() -> None:
         ("%x * 0.1", "f32[] = [0.1]", True),  # rounded to f32 as the literal is
         ("%x * 0.1", "f32[] = [0.1001]", False),
         ("%x * 0.1~1e-2", "f32[] = [0.1001]", True),
+        ("%x * 0.1~1e-12", "f32[] = [0.1]", True),  # rounded, and so further off than the tolerance
         ("%x * $s", "f32[1] = [7.0]", True),
     ],
 )

@@ -29,6 +29,7 @@ from irc.passes import (
     pipeline_text,
     registry,
 )
+from irc.passes.rules import Rules
 
 from .meaning import assert_same_meaning
 
@@ -136,7 +137,7 @@ def test_records_say_what_each_pass_did() -> None:
 
 
 def test_passes_and_rules_can_be_disabled() -> None:
-    manager = PassManager(LEVELS["O1"], disabled=frozenset({"cse", "involution"}))
+    manager = PassManager(registry().pipeline("canonicalize, cse"), disabled=frozenset({"cse", "involution"}))
     graph = manager.run(sample())
     assert not {"cse", "involution"} & manager.totals.keys()
     assert "Neg" in print_graph(graph)
@@ -186,8 +187,16 @@ def test_a_whole_pass_beyond_the_contract_does_not_run() -> None:
 
 def test_levels_keep_their_word() -> None:
     assert LEVELS["O0"] == ()
-    assert all(contract is Contract.EXACT for one in LEVELS["O1"] for _, contract, _ in one.rewrites())
-    assert all(contract < Contract.LOSSY for one in LEVELS["O3"] for _, contract, _ in one.rewrites())
+    exact = {n for kind in PASSES for n, contract, _ in kind.rewrites() if contract is Contract.EXACT}
+    assert all(one.contract is Contract.EXACT for one in LEVELS["O1"])
+    manager = PassManager(LEVELS["O1"])
+    manager.run(sample())
+    assert manager.totals.keys() <= exact
+    lossy = {n for kind in PASSES for n, contract, _ in kind.rewrites() if contract is Contract.LOSSY}
+    manager = PassManager(LEVELS["O3"], strictest=Contract.LOSSY)
+    manager.run(sample())
+    assert not manager.totals.keys() & lossy
+    assert all(one.strictest == "reassociating" for one in LEVELS["O3"] if isinstance(one, Rules))
     assert print_graph(PassManager(LEVELS["O0"]).run(sample())) == print_graph(sample())
 
 
