@@ -34,12 +34,12 @@ from ..rewriter import Rule
 from .building import ARITHMETIC, formals
 from .match import KINDS
 from .patterns import COMMUTATIVE
+from .samples import bounds_of, constant_names, random_tensor
 from .substitute import walk
 from .tree import (
     Alias,
     Alternatives,
     Binary,
-    Call,
     Choice,
     Declaration,
     Expression,
@@ -113,8 +113,8 @@ class _Maker:
     def __post_init__(self) -> None:
         self.declared = {name: d for d in self.rule.declarations for name in d.names}
         self.aliases = {node.name: node for node in walk(self.rule.pattern) if isinstance(node, Alias)}
-        self.constants = _constant_names(self.rule)
-        self.bounds = _bounds(self.rule)
+        self.constants = constant_names(self.rule)
+        self.bounds = bounds_of(self.rule)
         self.absent: dict[str, bool] = {}
         for choice in self.rule.choices:
             self._choose(choice)
@@ -298,7 +298,7 @@ class _Maker:
         dtype = self._dtype(declaration, wanted)
         sizes, named = self._shape(declaration)
         if declared in self.constants:
-            tensor = _random_tensor(dtype, sizes, self.rng, self.bounds.get(declared))
+            tensor = random_tensor(dtype, sizes, self.rng, self.bounds.get(declared))
             return self.graph.append(constant_op(tensor, at(name), name)).result
         shape: tuple[Dim, ...] = tuple(named) if self.symbolic else tuple(sizes)
         return self.graph.add_input(name, TensorType(dtype, shape))
@@ -347,40 +347,6 @@ class _Maker:
         with np.errstate(all="ignore"):
             array = np.asarray(thing).astype(dtype.numpy)
         return self.graph.append(constant_op(Tensor.from_array(array, dtype), at(f"constant-{self.graph.size}")))
-
-
-def _constant_names(rule: RuleTree) -> set[str]:
-    """The operands that `where constant(...)`, or a function of elements, asks to be constants."""
-    found: set[str] = set()
-    for condition, _ in rule.conditions:
-        for node in walk(condition):
-            if isinstance(node, Call) and node.name in ("constant", "all_of", "uniform", "integers"):
-                found |= {a.name for a in node.arguments if isinstance(a, ValueName)}
-    return found
-
-
-def _bounds(rule: RuleTree) -> dict[str, tuple[float, float]]:
-    """Between which numbers `all_of(%a, low, high)` asks the elements of constants to be."""
-    found: dict[str, tuple[float, float]] = {}
-    for node in (node for condition, _ in rule.conditions for node in walk(condition)):
-        match node:
-            case Call(name="all_of", arguments=(ValueName(name=name), Number(value=low), Number(value=high))):
-                found[name] = (low, high)
-            case _:
-                pass
-    return found
-
-
-def _random_tensor(dtype: DType, sizes: Sequence[int], rng: random.Random, bounds: tuple[float, float] | None) -> Tensor:
-    generator = np.random.default_rng(rng.randrange(2**32))
-    if dtype.is_float:
-        array = np.abs(generator.standard_normal(sizes)) + 0.25  # variances and divisors are positive
-    elif dtype is DType.BOOL:
-        array = generator.integers(0, 2, sizes)
-    else:
-        array = generator.integers(0, 3, sizes)
-    array = array if bounds is None else np.clip(array, *bounds)
-    return Tensor.from_array(np.asarray(array).astype(dtype.numpy), dtype)
 
 
 def _literal(node: Expression) -> object:

@@ -167,12 +167,12 @@ class _Builder:
         return " ".join(self.source.text[meta.start_pos : meta.end_pos].split())
 
     def _declaration(self, tree: Any) -> Declaration:
-        *names, kind = list[Any](tree.children)
-        parts: list[Any] = list(kind.children)
-        words = tuple(_word(c) for c in parts if c is not None and c.data == "dtype")
-        dims = [c for c in parts if c is not None and c.data != "dtype"]
+        names: list[Any] = tree.children[:-1]
+        kind: Any = tree.children[-1]
+        parts: list[Any] = [part for part in kind.children if part is not None]
+        words = tuple(_word(part) for part in parts if part.data == "dtype")
         bracketed = self._text(kind).endswith("]")
-        shape = tuple(_SHAPE_ITEMS[d.data](d) for d in dims) if bracketed else None
+        shape = tuple(_SHAPE_ITEMS[part.data](part) for part in parts if part.data != "dtype") if bracketed else None
         return Declaration(_place(tree), tuple(str(n)[1:] for n in names), words, shape)
 
     def expression(self, item: Any) -> Expression:

@@ -22,6 +22,8 @@ from .permutations import Permutation, inverse, permutation_of
 from .regions import Region, best_flips, cost_of_transposes, explore, is_absorbed
 
 MOST_SWEEPS = 8
+NEAR, FAR = 48, 512
+"""How many values a region may have: first few, which is fast where transposes meet soon, then many."""
 SUMS = "layout-of-sums"
 
 
@@ -33,11 +35,12 @@ class Layout(Pass, name="layout", contract=Contract.EXACT):
         """Look around each Transpose of each block, again until nothing is gained anywhere."""
         rewriter = Rewriter(graph, (*canonicalize.RULES, *movement.RULES, *splits.CUTS), context)
         before = context.total
-        for _ in range(MOST_SWEEPS):
-            flips = [_improve(block, context, rewriter) for block in _blocks(graph)]
-            if not any(flips):
+        for most in (NEAR, *(FAR,) * MOST_SWEEPS):
+            flips = [_improve(block, context, rewriter, most) for block in _blocks(graph)]
+            if any(flips):
+                rewriter.run()
+            elif most == FAR:
                 break
-            rewriter.run()
         # Where nothing was flipped there is nothing new for the rules; only those that come last have not looked yet.
         rewriter.run([op for op in graph.walk() if op.is_a("Gather")])
         Rewriter(graph, splits.RULES, context).run([op for op in graph.walk() if op.is_a("Slice")])
@@ -59,13 +62,13 @@ def _blocks(graph: Graph) -> list[Graph]:
     return [block for block in graph.graphs() if block.owner is None or not dialect.is_fused(block.owner)]
 
 
-def _improve(block: Graph, context: Context, rewriter: Rewriter) -> bool:
+def _improve(block: Graph, context: Context, rewriter: Rewriter, most: int) -> bool:
     """Flip what is worth it in one block; whether that was anything."""
     exact, improved = not context.allows(SUMS, Contract.REASSOCIATING), False
     seen: set[tuple[Value, Permutation]] = set()
     for seed, permutation in _seeds(block):
         if (seed, permutation) not in seen:
-            region = explore(block, seed, permutation, exact)
+            region = explore(block, seed, permutation, most, exact)
             seen.update(region.forms.items())
             improved = _flip(region, context, rewriter) or improved
     return improved

@@ -19,8 +19,6 @@ from .cuts import Network
 from .flips import Flip, flip_of, size_of
 from .permutations import Permutation, compose, is_identity, moves_elements, permutation_of, swaps_last
 
-LARGEST = 1000
-"""How many values a region may have; the nearest are taken."""
 OVERHEAD = 2048
 """What running one more op costs, in elements moved."""
 _ENDLESS = 1 << 62
@@ -115,11 +113,14 @@ def is_absorbed(transpose: Op) -> bool:
     return all(user.is_a("MatMul", "Gemm") for user in transpose.result.users)
 
 
-def explore(graph: Graph, seed: Value, permutation: Permutation, exact: bool) -> Region:
-    """The region around a value that is to be permuted; with `exact`, of ops whose answers keep their bits."""
+def explore(graph: Graph, seed: Value, permutation: Permutation, most: int, exact: bool) -> Region:
+    """The region of at most about `most` values around one that is to be permuted, the nearest first.
+
+    With `exact`, of ops whose answers keep their bits.
+    """
     region = Region(graph, {seed: permutation})
     pending = deque([seed])
-    while pending and len(region.forms) < LARGEST:
+    while pending and len(region.forms) < most:
         value = pending.popleft()
         around = [user for user in value.users if user.graph is graph]
         if value.op is not None and value.op.graph is graph and not value.op.is_constant:

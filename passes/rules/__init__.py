@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from irc.ir import Graph, UsageError, closest
+from irc.ir import Graph, Op, UsageError, closest
 
 from .. import canonicalize
 from ..base import Context, Contract, Pass

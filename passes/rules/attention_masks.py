@@ -106,7 +106,7 @@ def _may_be_infinite(fill: float, rest: list[Term], setting: Setting) -> bool:
 def _chosen(choice: Choice, others: list[Term], setting: Setting, rewrite: Rewriter) -> Mask | No:
     """Where(c, scores, fill) with scores in bounds is scores + Where(c, 0, fill), where fill absorbs any score."""
     largest = setting.largest or 0.0
-    hides = choice.fill == -math.inf or (choice.fill <= -1e30 and setting.dtype is not DType.F16 and largest < 1e20)
+    hides = choice.fill == -math.inf or (choice.fill <= -1e30 and setting.dtype is not DType.F16 and largest < 1e13)
     if not hides:
         return No("what its mask puts in place of scores does not hide them", 4)
     if choice.kept and not others and choice.fill == -math.inf and (setting.guarded or _has_visible(choice.condition)):

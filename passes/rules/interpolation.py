@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from irc.ir import Dim, Op, Tensor, Value, dims
+from irc.ir import Dim, Op, Tensor, Value, dims, shapes
 
 from ..rewriter import No, Rewriter, Rule, rule
 from .affine import behind
@@ -98,10 +98,14 @@ def resize_to_same_size(op: Op, rewrite: Rewriter) -> Value | No:
         return No("it resizes a region")
     if op.string("keep_aspect_ratio_policy", "stretch") != "stretch":
         return No("it keeps proportions")
-    scales = op.constant_operand(2)
-    if op.operand(2) is not None and (scales is None or not bool((scales.array == 1).all())):
-        return No("it does not resize by 1")
-    if not rewrite.same_type(op.needed(0), op.result):
+    shape = op.needed(0).shape
+    if shape is None:
+        return No("its rank is not known")
+    scales, sizes = op.constant_operand(2), shapes.content_of(op.operand(3))
+    if scales is not None and scales.size:
+        return op.needed(0) if bool((scales.array == 1).all()) else No("it does not resize by 1")
+    axes = op.integers("axes") or range(len(shape))
+    if not rewrite.same_dims(sizes, [shape[axis] for axis in axes]):
         return No("its size is not provably its input's")
     return op.needed(0)
 

@@ -10,6 +10,9 @@ from ..canonicalize.casts import dtype_of
 from ..rewriter import Contract, No, Rewriter, Rule, rule
 from .standardize import both_ways, filled, made_by, standardize, standardize_as_affine_map
 
+# GroupNormalization computes in f32.
+_DTYPES = (DType.F16, DType.BF16, DType.F32)
+
 
 @rule("Reshape", contract=Contract.REASSOCIATING)
 def group_norm(op: Op, rewrite: Rewriter) -> Value | No:
@@ -21,6 +24,9 @@ def group_norm(op: Op, rewrite: Rewriter) -> Value | No:
     if not _is_plain(inner) or any(result.uses for result in inner.results[1:]):
         return No("the normalization has a scale or bias of its own, or gives more than its result")
     x = split.needed(0)
+    dtype = dtype_of(x)
+    if dtype is None or dtype not in _DTYPES:
+        return No("it is not f16, bf16 or f32")
     whole, groups = x.shape, split.result.shape
     if whole is None or groups is None or len(whole) < 3 or len(groups) < 3 or not rewrite.same_dims(op.result.shape, whole):
         return No("it does not give back the shape of what was reshaped")
@@ -34,8 +40,7 @@ def group_norm(op: Op, rewrite: Rewriter) -> Value | No:
         (dims.product(whole[1:]),), (dims.product(groups[1:]),)
     ):
         return No("the first dim is not left alone")
-    assert isinstance(x.type, TensorType)
-    fills = [filled(rewrite, [channels], value, x.type.dtype) for value in (1, 0)]
+    fills = [filled(rewrite, [channels], value, dtype) for value in (1, 0)]
     attributes = {"num_groups": count, "epsilon": _epsilon(inner)}
     return rewrite.op("GroupNormalization", [x, *fills], dict(attributes))
 
@@ -52,6 +57,9 @@ def group_norm_of_channels_last(op: Op, rewrite: Rewriter) -> Value | No:
     if back is None or norm is None or there is None or split is None or not _is_plain(norm):
         return No("its input is no normalization without a scale of a transposed Reshape")
     x, groups = split.needed(0), split.result.shape
+    dtype = dtype_of(x)
+    if dtype is None or dtype not in _DTYPES:
+        return No("it is not f16, bf16 or f32")
     if x.shape is None or groups is None or not rewrite.same_dims(op.result.shape, x.shape):
         return No("it does not give back the shape of what was reshaped")
     rank, count, channels = len(groups), groups[-2], x.shape[-1]
@@ -62,9 +70,8 @@ def group_norm_of_channels_last(op: Op, rewrite: Rewriter) -> Value | No:
         return No("what is normalized are not all dims but the groups")
     if norm.integer("axis", -1) % rank != 2 or any(c is not None and c.size != channels for c in (scale, bias)):
         return No("its scale or bias is not one number for each channel")
-    assert isinstance(x.type, TensorType)
     parts = [
-        filled(rewrite, [channels], default, x.type.dtype)
+        filled(rewrite, [channels], default, dtype)
         if given is None
         else rewrite.constant(Tensor.from_array(given.array.reshape(-1), given.dtype))
         for given, default in ((scale, 1), (bias, 0))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -52,7 +53,7 @@ def rules_command(
     _list(rows, counts, as_json)
 
 
-def _counts(model: Path, level: int, load: list[Path] | None) -> Counter[str]:
+def _counts(model: Path, level: int, load: Sequence[str] | None) -> Counter[str]:
     """Applications by rule over a whole level, the rules of the user's files after it."""
     from irc.ir import capture
     from irc.passes import Contract, PassManager, registry, user_rules
