@@ -117,9 +117,9 @@ class _Builder:
     def rule(self, tree: Tree[Token], definitions: Mapping[str, Definition]) -> RuleTree:
         keyword, name, contract_word, sources, given, pattern, *rest = tree.children
         assert isinstance(keyword, Token)
-        clauses = [c for c in rest if isinstance(c, Tree) and c.data in ("where", "let", "sample")]
+        clauses: list[Any] = [c for c in rest if isinstance(c, Tree) and c.data in ("where", "let", "sample")]
         replacements = [c for c in rest if c is not None and c not in clauses]
-        by_kind = {kind: [c for c in clauses if c.data == kind] for kind in ("where", "let", "sample")}
+        by_kind: dict[str, list[Any]] = {kind: [c for c in clauses if c.data == kind] for kind in ("where", "let", "sample")}
 
         def built(item: Any) -> Expression:
             return expand(self.expression(item), definitions, self.source)

@@ -8,6 +8,7 @@ they are: a factor of 0 makes NaN of an infinity in either. Nothing moves to whe
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
 
@@ -26,19 +27,22 @@ from .matmuls import PRODUCTS, Product, biased_product_of
 _ELEMENTWISE = 8.0
 _COPY = 4.0
 """What an element of a sum and of a copy costs in multiplications of a convolution, as `Resizing.cost`."""
-_START = 200_000.0
-"""What starting an op costs in multiplications."""
+_LEAST_PER_PART = 5e6
+"""How many multiplications each part has to save: with fewer, more ops take as long (measured on small detectors)."""
 _OPEN = 16
 """What a dim of unknown size counts as."""
 _DEEPEST = 3
 
 
 def _pointwise_of(op: Op) -> Convolution | No:
-    """A 1x1 convolution with a weight at hand."""
+    """A 1x1 convolution with finite constants: an infinite weight times a sum is not the sum of its products."""
     conv = convolution_of(op)
     if isinstance(conv, No):
         return conv
-    return conv if conv.is_pointwise else No("it is not pointwise", 2)
+    if not conv.is_pointwise:
+        return No("it is not pointwise", 2)
+    finite = bool(np.isfinite(conv.weight.array).all()) and (conv.bias is None or bool(np.isfinite(conv.bias).all()))
+    return conv if finite else No("its weight or bias is not finite", 2)
 
 
 def _has_to_wait(conv: Convolution) -> bool:
@@ -126,7 +130,9 @@ def pointwise_of_enlarged_parts(op: Op, rewrite: Rewriter) -> Value | No:
         return No("its weight is large and others use it too", 2)
     if _has_to_wait(conv):
         return No("what stands behind it is to be absorbed first", 2)
-    if _gain(parts, conv.inputs, outputs) * _pixels(op.result) <= len(parts) * _START:
+    # All of them or none: whatever is done first, the others save no less then.
+    least = len(parts) * _LEAST_PER_PART / _pixels(op.result)
+    if any(_gain(parts, conv.inputs, each, len(outputs)) <= least for each in outputs):
         return No("convolving the parts is more work", 2)
     enlarged = [part for part in parts if part.resizing is not None]
     rest = [part for part in parts if part.resizing is None]
@@ -136,17 +142,15 @@ def pointwise_of_enlarged_parts(op: Op, rewrite: Rewriter) -> Value | No:
     return reduce(lambda total, term: rewrite.op("Add", [total, term]), terms)
 
 
-def _outputs_of_users(value: Value) -> int | None:
-    """How many channels the 1x1 convolutions make that use a value; None where something else uses it."""
-    total = 0
+def _outputs_of_users(value: Value) -> list[int] | None:
+    """How many channels each 1x1 convolution makes that uses a value; None where something else uses it."""
+    found: list[int] = []
     for use in value.uses:
-        if not isinstance(use.user, Op) or not use.user.is_a("Conv") or use.index:
+        conv = _pointwise_of(use.user) if isinstance(use.user, Op) and use.user.is_a("Conv") and not use.index else None
+        if not isinstance(conv, Convolution):
             return None
-        found = _pointwise_of(use.user)
-        if isinstance(found, No):
-            return None
-        total += found.outputs
-    return total
+        found.append(conv.outputs)
+    return found
 
 
 def _parts_of(concat: Op, conv: Convolution, rewrite: Rewriter) -> list[_Part] | No:
@@ -168,24 +172,22 @@ def _parts_of(concat: Op, conv: Convolution, rewrite: Rewriter) -> list[_Part] |
     return parts
 
 
-def _gain(parts: list[_Part], inputs: int, outputs: int) -> float:
-    """How many multiplications less a pixel costs."""
-    rest = [part for part in parts if part.resizing is None]
-    before, after = outputs * inputs + inputs * _COPY, outputs * _ELEMENTWISE
+def _gain(parts: list[_Part], inputs: int, outputs: int, users: int) -> float:
+    """How many multiplications less a pixel costs in one of so many convolutions of the same parts."""
+    rest = [part.width for part in parts if part.resizing is None]
+    gain = inputs * _COPY / users - (sum(rest) * _COPY if len(rest) > 1 else 0)
     for part in parts:
         if part.resizing is not None:
-            before += part.width * part.resizing.cost
-            after += outputs * (part.width / part.resizing.growth + part.resizing.cost)
-        else:
-            after += part.width * (outputs + (_COPY if len(rest) > 1 else 0))
+            gain += part.width * (outputs * (1 - 1 / part.resizing.growth) + part.resizing.cost / users)
+            gain -= outputs * part.resizing.cost
     terms = len(parts) - len(rest) + min(len(rest), 1)
-    return before - after - (terms - 1) * outputs * _ELEMENTWISE
+    return gain - (terms - 1) * outputs * _ELEMENTWISE
 
 
 def _pixels(value: Value) -> int:
     """How many pixels an image has, as far as that is known."""
     shape = value.shape or ()
-    return math.prod(size if isinstance(size, int) else _OPEN for size in (*shape[:1], *shape[2:]))
+    return max(1, math.prod(size if isinstance(size, int) else _OPEN for size in (*shape[:1], *shape[2:])))
 
 
 def _term(conv: Convolution, parts: list[_Part], bias: Value | None, rewrite: Rewriter) -> Value:
@@ -242,7 +244,7 @@ def pointwise_after_product(op: Op, rewrite: Rewriter) -> Value | No:
     conv = _pointwise_of(op)
     if isinstance(conv, No):
         return conv
-    image = _image_of(op.needed(0))
+    image = _image_of(op.needed(0), rewrite)
     if isinstance(image, No):
         return image
     product = image.product
@@ -277,13 +279,13 @@ def _multiplied(product: Product, weight: Tensor | No, bias: Floats | None, colu
     return made if vector is None else rewrite.op("Add", [made, rewrite.constant(vector)])
 
 
-def _image_of(value: Value) -> _Image | No:
+def _image_of(value: Value, rewrite: Rewriter) -> _Image | No:
     """The product of rows that a value with channels in its second dim is made of by moving dims, each used once."""
     moves: list[tuple[Op, int]] = []
     axis = 1
     while value.op is not None and value.has_one_use and value.op.is_a("Transpose", "Reshape") and len(moves) < _DEEPEST:
         moves.append((value.op, axis))
-        inner = _axis_before(value.op, axis)
+        inner = _axis_before(value.op, axis, rewrite)
         if inner is None:
             return No("its channels are mixed with something else")
         axis, value = inner, value.op.needed(0)
@@ -295,7 +297,7 @@ def _image_of(value: Value) -> _Image | No:
     return found if isinstance(found, No) else _Image(found, tuple(reversed(moves)))
 
 
-def _axis_before(move: Op, axis: int) -> int | None:
+def _axis_before(move: Op, axis: int, rewrite: Rewriter) -> int | None:
     """Where a dim behind a Transpose or Reshape was in front of it, whole and by itself; None where that is not known."""
     before, after = move.needed(0).shape, move.result.shape
     if before is None or after is None:
@@ -304,11 +306,13 @@ def _axis_before(move: Op, axis: int) -> int | None:
         return (move.integers("perm") or range(len(before) - 1, -1, -1))[axis]
     if sum(not isinstance(dim, int) for dim in after) > 1 or 0 in after:
         return None
-    around = (dims.product(after[:axis]), after[axis], dims.product(after[axis + 1 :]))
-    for index in range(len(before)):
-        if None not in around and around == (dims.product(before[:index]), before[index], dims.product(before[index + 1 :])):
-            return index
-    return None
+    around = _around(after, axis)
+    return next((index for index in range(len(before)) if rewrite.same_dims(around, _around(before, index))), None)
+
+
+def _around(shape: Sequence[Dim], axis: int) -> tuple[Dim, Dim, Dim]:
+    """How many elements there are in front of a dim, in it and behind it."""
+    return dims.product(shape[:axis]), shape[axis], dims.product(shape[axis + 1 :])
 
 
 def _again(move: Op, value: Value, axis: int, channels: int, rewrite: Rewriter) -> Value:

@@ -99,11 +99,10 @@ def resize_of_nothing(op: Op, rewrite: Rewriter) -> Value | No:
         or op.string("coordinate_transformation_mode", "half_pixel") == "tf_crop_and_resize"
     ):
         return No("it computes with its pixels")
-    scales, sizes = op.constant_operand(2), op.constant_operand(3)
-    by_scale = scales is not None and scales.size > 0 and bool((scales.array == 1).all())
-    if not by_scale and (sizes is None or op.string("keep_aspect_ratio_policy", "stretch") != "stretch"):
-        return No("it does not resize by 1")
-    if not rewrite.same_type(op.needed(0), op.result):
+    scales = op.constant_operand(2)
+    if scales is not None and scales.size:
+        return op.needed(0) if bool((scales.array == 1).all()) else No("it does not resize by 1")
+    if op.string("keep_aspect_ratio_policy", "stretch") != "stretch" or not rewrite.same_type(op.needed(0), op.result):
         return No("its size is not provably its input's")
     return op.needed(0)
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 
 from irc.ir import Op, Tensor, Value
 
 from ..canonicalize.gathers import axis_of
+from ..canonicalize.shapes import target_pattern
 from ..rewriter import No, Rewriter, Rule, rule
+from .chains import VIEWS, Arrangement
 from .slices import part_of
 
 _FARTHEST = 256
 """How many ops apart slices may stand."""
+_FAR = 2**62
 
 
 @rule("Slice")
@@ -81,20 +85,48 @@ def _is_first(op: Op, others: set[Op]) -> bool:
 
 @rule("Gather")
 def gather_of_cut(op: Op, rewrite: Rewriter) -> Value | No:
-    """Place i of the outer of two dims that a Reshape cuts from one is the slice from i·w to (i + 1)·w of that one."""
+    """A place of the outer dim that a reshape cuts from another is a slice of that one; of the inner dim, one with a step."""
     view, index, axis, cut = op.needed(0).op, op.constant_operand(1), axis_of(op), op.needed(0).shape
-    if view is None or not view.is_a("Reshape") or index is None or index.shape or axis is None or cut is None:
-        return No("it does not take one constant place of a Reshape")
-    whole, shape = view.needed(0), view.needed(0).shape
-    width = cut[axis + 1] if axis + 1 < len(cut) else None
-    count = cut[axis]
-    if shape is None or not isinstance(width, int) or not isinstance(count, int) or 0 in (width, count):
-        return No("the dims it is cut into are not known", 2)
-    if shape != (*cut[:axis], count * width, *cut[axis + 2 :]) or not rewrite.same_dims(shape, shape):
-        return No("the Reshape does more than to cut one dim in two", 2)
-    start = int(index.to_list()[0]) % count * width
-    bounds = [rewrite.constant(Tensor.integers([number])) for number in (start, start + width, axis)]
-    return rewrite.op("Slice", [whole, *bounds])
+    if view is None or not view.is_a(*VIEWS) or index is None or index.shape or axis is None or cut is None:
+        return No("it does not take one constant place of a reshape")
+    if not all(user.is_a("Gather") for user in op.needed(0).users) or op.needed(0).is_output:
+        return No("others use the reshape, too", 2)
+    whole, count = view.needed(0), cut[axis]
+    arrangement = None if whole.shape is None else Arrangement.of(whole.shape)
+    if arrangement is None or not isinstance(count, int) or count < 2 or not arrangement.reshape(cut):
+        return No("how the reshape cuts dims is not known", 2)
+    place = int(index.to_list()[0]) % count
+    taken = _taken(arrangement, arrangement.after[axis], count, place)
+    if taken is None:
+        return No("the reshape does not cut one dim in two", 2)
+    dim, start, end, step = taken
+    bounds = [rewrite.constant(Tensor.integers([number])) for number in (start, end, dim, step)]
+    part = rewrite.op("Slice", [whole, *(bounds if step != 1 else bounds[:3])])
+    target = op.result.shape
+    if target is None or part.shape == target:
+        return part if target is not None else No("its shape is not known", 2)
+    pattern = target_pattern(target, part.shape)
+    if pattern is None:
+        return No("several dims are not known", 2)
+    rewrite.assume([*arrangement.relied, *pattern[1]])
+    return rewrite.op("Reshape", [part, rewrite.constant(Tensor.integers(pattern[0]))])
+
+
+def _taken(arrangement: Arrangement, atoms: list[int], count: int, place: int) -> tuple[int, int, int, int] | None:
+    """The dim, start, end and step of what one place along one atom of the input is, where it is its outermost or innermost."""
+    if len(atoms) != 1:
+        return None
+    for dim, group in enumerate(arrangement.before):
+        if atoms[0] not in group or len(group) < 2:
+            continue
+        rest = math.prod(size for size in (arrangement.sizes[atom] for atom in group[1:]) if isinstance(size, int))
+        if any(not isinstance(arrangement.sizes[atom], int) for atom in group):
+            return None
+        if group[0] == atoms[0]:
+            return dim, place * rest, (place + 1) * rest, 1
+        if group[-1] == atoms[0]:
+            return dim, place, _FAR, count
+    return None
 
 
 CUTS: tuple[Rule, ...] = (gather_of_cut,)

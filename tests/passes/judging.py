@@ -53,6 +53,8 @@ def _wide_tensor(tensor: Tensor) -> Tensor:
 
 def _wide_attributes(op: Op) -> dict[str, Any]:
     attributes = dict(op.attributes)
+    if op.is_a("LayerNormalization", "RMSNormalization", "GroupNormalization"):
+        attributes["stash_type"] = DType.F64.onnx_code
     for name, value in attributes.items():
         if isinstance(value, Tensor):
             attributes[name] = _wide_tensor(value)
@@ -92,11 +94,8 @@ def judge(before: Graph, after: Graph, feeds: dict[str, Any], contract: Contract
         return f"{wanted} became {got}"
     if any(a.dtype != b.dtype or a.shape != b.shape for a, b in pairs):
         return f"{[(a.dtype, a.shape) for a, _ in pairs]} became {[(b.dtype, b.shape) for _, b in pairs]}"
-    try:
-        wide = wide_feeds(feeds)
-        truth, other = evaluate(widened(before), wide), evaluate(widened(after), wide)
-    except (EvaluationError, IrcError):  # no kernels for float64: the answers themselves are compared
-        truth, other = wanted, wanted
+    truth = _wide_answers(before, feeds) or wanted  # without kernels for float64 the answers themselves are compared
+    other = (None if truth is wanted else _wide_answers(after, feeds)) or truth
     for (a, b), t, o in zip(pairs, truth, other, strict=True):
         complaint = _too_far(a, b, np.asarray(t), np.asarray(o), slack)
         if complaint:
@@ -106,6 +105,14 @@ def judge(before: Graph, after: Graph, feeds: dict[str, Any], contract: Contract
 
 def _unsigned_zeros(array: Any) -> Any:
     return np.where(array == 0, np.zeros_like(array), array) if array.dtype.name in ROUNDING else array
+
+
+def _wide_answers(graph: Graph, feeds: dict[str, Any]) -> list[Any] | None:
+    """The answers of the widened graph, or None where an op has no kernel for float64."""
+    try:
+        return evaluate(widened(graph), wide_feeds(feeds))
+    except (EvaluationError, IrcError):
+        return None
 
 
 def _too_far(a: Any, b: Any, truth: Any, other: Any, slack: float) -> str:
@@ -122,5 +129,6 @@ def _too_far(a: Any, b: Any, truth: Any, other: Any, slack: float) -> str:
     if np.linalg.norm(t - o) > slack * norm:
         return f"in float64 it is off by {np.linalg.norm(t - o) / norm:.1e}: {truth} became {other}"
     own, new = float(np.linalg.norm(t - x)), float(np.linalg.norm(t - y))
-    allowed = 8 * own + GROWTH * ROUNDING[a.dtype.name] * norm
+    # Kernels of Sigmoid, Exp or Log are accurate in absolute terms around 1, and denormals hold few digits.
+    allowed = 8 * own + GROWTH * ROUNDING[a.dtype.name] * max(norm, 1.0)
     return "" if new <= allowed else f"it is off by {new / norm:.1e}, where it was by {own / norm:.1e}: {a} became {b}"

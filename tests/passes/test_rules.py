@@ -12,9 +12,11 @@ from irc.ir.tensors import Tensor
 from irc.ir.text import print_graph
 from irc.passes import Context, Rewriter, Rule
 from irc.passes.language.examples import Example, Inapplicable, make_example
+from irc.passes.language.substitute import walk
+from irc.passes.language.tree import Number
 from irc.passes.rules import TOPICS, catalogue
 
-from .judging import judge
+from .judging import judge, narrowest
 from .meaning import feeds_for
 
 RULES = [rule for rule in catalogue() if rule.tree is not None]
@@ -49,6 +51,12 @@ def examples(rule: Rule, enough: int) -> Iterator[tuple[Example, Graph]]:
             return
 
 
+def slack(rule: Rule, before: Graph) -> float:
+    """How far the sides may be apart in float64: a number that may be a little off is one rounded to its dtype."""
+    numbers = [] if rule.tree is None else [node for node in walk(rule.tree.pattern) if isinstance(node, Number)]
+    return narrowest(before) if any(number.tolerance for number in numbers) else 1e-9
+
+
 def check(rule: Rule, before: Graph, after: Graph, sizes: dict[str, int], seed: int) -> int:
     """Feed both with ordinary and special numbers, and where dims are named with empty tensors; how many were judged."""
     judged = 0
@@ -57,7 +65,7 @@ def check(rule: Rule, before: Graph, after: Graph, sizes: dict[str, int], seed: 
     for chosen, special in plans if named else plans[:2]:
         feeds = feeds_for(before, chosen, seed, special=special)
         try:
-            complaint = judge(before, after, feeds, rule.contract)
+            complaint = judge(before, after, feeds, rule.contract, slack(rule, before))
         except EvaluationError:
             continue  # these sizes or numbers mean nothing to the graph itself
         assert not complaint, f"{rule.name}: {complaint}\n{feeds}\n{print_graph(before)}\n{print_graph(after)}"
