@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeAlias
@@ -16,6 +16,7 @@ from irc.ir import Graph, UsageError, capture, clone_graph, closest, specialize
 from irc.ir.capture import file_digest
 from irc.passes import (
     LEVELS,
+    PASSES,
     Contract,
     Instrument,
     PassManager,
@@ -125,13 +126,14 @@ def compile_graph(
     agreement = Agreement(False)
     notes: list[str] = []
     known, checker = registry(options.load), rewrite_checker(options)
-    manager = pass_manager(options, known, instruments, checker)
-    for attempt in _attempts(options, own_passes):
+    manager = asked_for = pass_manager(options, known, instruments, checker)
+    first: Agreement | None = None
+    for attempt in _attempts(options, own_passes, lambda: asked_for.totals.keys()):
         start = time.perf_counter()
-        if attempt.strictest is not None and pristine is not None:
+        if attempt.anew is not None and pristine is not None:
             graph = clone_graph(pristine)
-            manager = pass_manager(replace(options, passes=attempt.passes), known, strictest=attempt.strictest)
-        if attempt.rewrites:
+            manager = pass_manager(attempt.anew, known, strictest=attempt.strictest)
+        if attempt.anew is not None or first is None:
             graph = manager.run(graph, None if pristine is None else lambda: clone_graph(pristine))
         optimized = time.perf_counter()
         files = engine.lower(graph, target, attempt.lowered_as)
@@ -140,42 +142,52 @@ def compile_graph(
         if probe is None:
             probe = probe_of(pristine, options.inputs) if pristine is not None else "not asked for"
         program, agreement, said = _load(manifest, files, engine.settings(options.opt_level), pristine, probe)
-        notes.extend(said)
         if program is not None:
+            if first is not None:
+                blame = "" if own_passes else "; please report this"
+                notes.append(f"{attempt.without}, because otherwise the program {first.sentence}{blame}")
             timing = Timing(captured_in, optimized - start, lowered - optimized, time.perf_counter() - lowered)
             undone, unchecked = (checker.undone, checker.unknown) if checker is not None else ((), 0)
+            notes.extend(said)
             return Compiled(program, graph, manager.records, timing, agreement, notes, undone, unchecked)
-        if not manager.totals and attempt.lowered_as < 2:
-            break
-        blame = "" if own_passes else "; please report this"
-        notes.append(f"{attempt.next_left_out} were left out, because with them the program {agreement.sentence}{blame}")
+        first = first or agreement
     raise EngineFailure(
         f"the engine's answers are wrong: it {agreement.sentence}", hint="compile with --no-verify to have it anyway"
     )
 
 
+MOST_SUSPECTS = 16
+"""How many rewrites are left out one at a time to find the one that changes answers."""
+
+
 @dataclass(frozen=True)
 class _Attempt:
-    """One way to compile: whether passes run (anew with a `strictest` contract), and the level whose forms lowering uses.
+    """One way to compile: the level whose forms lowering uses, and the options and contract to run the passes `anew` with.
 
-    `next_left_out` is what the next attempt does without.
+    `without` says what it leaves out.
     """
 
     lowered_as: int
-    next_left_out: str = ""
-    rewrites: bool = True
-    passes: str | None = None
+    without: str = ""
+    anew: CompileOptions | None = None
     strictest: Contract | None = None
 
 
-def _attempts(options: CompileOptions, own_passes: bool) -> list[_Attempt]:
-    """What to try, best first."""
-    nothing = _Attempt(min(options.opt_level, 1), passes=NOTHING, strictest=Contract.EXACT)
-    if options.opt_level < 2:
-        return [_Attempt(options.opt_level, "the passes"), nothing]
-    plain = _Attempt(1, "the passes" if own_passes else "the rewrites that reassociate", rewrites=False)
-    exact = _Attempt(1, "the passes", passes=options.passes, strictest=Contract.EXACT)
-    return [_Attempt(options.opt_level, "the engine's own ops"), plain, *([] if own_passes else [exact]), nothing]
+def _attempts(options: CompileOptions, own_passes: bool, applied: Callable[[], Iterable[str]]) -> Iterator[_Attempt]:
+    """What to try, best first; `applied` tells which rewrites the passes have made."""
+    yield _Attempt(options.opt_level)
+    suspects = sorted(applied())
+    plain = min(options.opt_level, 1)
+    if options.opt_level >= 2:
+        yield _Attempt(plain, "the engine's own ops were left out")
+    if options.opt_level >= 2 and not own_passes:
+        loose = {n for kind in PASSES for n, contract, _ in kind.rewrites() if contract is Contract.REASSOCIATING}
+        for name in [name for name in suspects if name in loose][:MOST_SUSPECTS]:
+            anew = replace(options, disable=options.disable | {name})
+            yield _Attempt(options.opt_level, f"the rewrite '{name}' was left out", anew)
+        yield _Attempt(plain, "the rewrites that reassociate were left out", options, Contract.EXACT)
+    if suspects:
+        yield _Attempt(plain, "the passes were left out", replace(options, passes=NOTHING), Contract.EXACT)
 
 
 def rewrite_checker(options: CompileOptions) -> RegionChecker | None:

@@ -45,7 +45,13 @@ _FIRST: tuple[Pass, ...] = (DeadCode(), FoldConstants(), Canonicalize(), CommonS
 
 LEVELS: dict[str, tuple[Pass, ...]] = {
     "O0": (),
-    "O1": (*_FIRST, Rules(strictest=Contract.EXACT.text), CommonSubexpressions(), DeadCode()),
+    "O1": (
+        *_FIRST,
+        Rules(strictest=Contract.EXACT.text),
+        Layout(strictest=Contract.EXACT.text),
+        CommonSubexpressions(),
+        DeadCode(),
+    ),
     "O2": (*_FIRST, Rules(), Layout(), MergeProducts(), CommonSubexpressions(), DeadCode()),
 }
 LEVELS["O3"] = LEVELS["O2"]

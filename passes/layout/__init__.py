@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from irc.ir import Graph, Op, Value, dialect, via
+from irc.ir import Graph, Op, UsageError, Value, closest, dialect, via
 
 from .. import canonicalize
 from ..base import Application, Context, Contract, Pass, erase_dead
@@ -29,14 +29,26 @@ SUMS = "layout-of-sums"
 
 @dataclass(frozen=True)
 class Layout(Pass, name="layout", contract=Contract.EXACT):
-    """Run regions of ops with their dims in another order where that leaves fewer transposes."""
+    """Run regions of ops with their dims in another order where that leaves fewer transposes.
+
+    `strictest` is the loosest contract that a flip may have.
+    """
+
+    strictest: str = Contract.REASSOCIATING.text
 
     def run(self, graph: Graph, context: Context) -> None:
-        """Look around each Transpose of each block, again until nothing is gained anywhere."""
-        rewriter = Rewriter(graph, (*canonicalize.RULES, *movement.RULES, *splits.CUTS), context)
+        """Look around each Transpose of each block, again until nothing is gained anywhere. Raises UsageError for no contract."""
+        words = [contract.text for contract in Contract]
+        if self.strictest not in words:
+            hint = closest(self.strictest, words) or f"it is one of {', '.join(words)}"
+            raise UsageError(f"there is no contract '{self.strictest}'", hint=hint)
+        strictest = Contract[self.strictest.upper()]
+        exact = strictest < Contract.REASSOCIATING or not context.allows(SUMS, Contract.REASSOCIATING)
+        own = tuple(rule for rule in (*movement.RULES, *splits.CUTS) if rule.contract <= strictest)
+        rewriter = Rewriter(graph, (*canonicalize.RULES, *own), context)
         before = context.total
         for most in (NEAR, *(FAR,) * MOST_SWEEPS):
-            flips = [_improve(block, context, rewriter, most) for block in _blocks(graph)]
+            flips = [_improve(block, context, rewriter, most, exact) for block in _blocks(graph)]
             if any(flips):
                 rewriter.run()
             elif most == FAR:
@@ -62,9 +74,9 @@ def _blocks(graph: Graph) -> list[Graph]:
     return [block for block in graph.graphs() if block.owner is None or not dialect.is_fused(block.owner)]
 
 
-def _improve(block: Graph, context: Context, rewriter: Rewriter, most: int) -> bool:
-    """Flip what is worth it in one block; whether that was anything."""
-    exact, improved = not context.allows(SUMS, Contract.REASSOCIATING), False
+def _improve(block: Graph, context: Context, rewriter: Rewriter, most: int, exact: bool) -> bool:
+    """Flip what is worth it in one block, with `exact` only what keeps its bits; whether that was anything."""
+    improved = False
     seen: set[tuple[Value, Permutation]] = set()
     for seed, permutation in _seeds(block):
         if (seed, permutation) not in seen:

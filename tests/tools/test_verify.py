@@ -59,7 +59,7 @@ def test_given_inputs_are_what_is_checked_with(shell: Shell) -> None:
 
 def test_without_a_flag_the_whole_program_is_checked(shell: Shell) -> None:
     said = shell.run("compile", *alone(shell, ONE))
-    assert "the passes were left out, because with them the program differs" in said.err
+    assert "the passes were left out, because otherwise the program differs" in said.err
     assert "undone" not in said.err
 
 
