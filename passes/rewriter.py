@@ -107,6 +107,9 @@ class Rewriter:
     context: Context
     _by_root: dict[str, list[Rule]] = field(default_factory=dict[str, list[Rule]])
     _anywhere: list[Rule] = field(default_factory=list[Rule])
+    _fitting: dict[tuple[str, frozenset[str]], tuple[Rule, ...]] = field(
+        default_factory=dict[tuple[str, frozenset[str]], tuple[Rule, ...]]
+    )
     _created: list[Op] = field(default_factory=list[Op])
     _root: Op | None = None
     _pending: list[Op] = field(default_factory=list[Op])
@@ -147,15 +150,7 @@ class Rewriter:
             self._visit(op)
 
     def _visit(self, op: Op) -> None:
-        makers: set[str] | None = None
-        name = op.qualified_name
-        for one in self._by_root.get(name) or self._anywhere:
-            needs = one.needs.get(name)
-            if needs is not None and not self.context.remark:
-                if makers is None:
-                    makers = {value.op.name for value in op.operands if value is not None and value.op is not None}
-                if not any(all(not makers.isdisjoint(wanted) for wanted in row) for row in needs):
-                    continue
+        for one in self._candidates(op):
             self._root, self._created = op, []
             try:
                 answer = one.function(op, self)
@@ -182,6 +177,17 @@ class Rewriter:
                 raise
             self._commit(one, op, values)
             return
+
+    def _candidates(self, op: Op) -> tuple[Rule, ...]:
+        """The rules that may apply to an op, by its name and by what makes its operands."""
+        name = op.qualified_name
+        makers = frozenset([v.op.name for v in op.operands if v is not None and v.op is not None])
+        found = self._fitting.get((name, makers))
+        if found is None:
+            all_of_them = self._by_root.get(name) or self._anywhere
+            found = tuple(one for one in all_of_them if self.context.remark or _may_fit(one.needs.get(name), makers))
+            self._fitting[name, makers] = found
+        return found
 
     def _check(self, one: Rule, op: Op, values: tuple[Value, ...]) -> None:
         """Refuse a replacement that cannot be right, and rewriting that does not end. Raises VerifyError."""
@@ -298,6 +304,11 @@ class Rewriter:
         if not isinstance(a.type, TensorType) or not isinstance(b.type, TensorType):
             return False
         return a.type.dtype is b.type.dtype and self.same_dims(a.type.shape, b.type.shape)
+
+
+def _may_fit(needs: tuple[tuple[frozenset[str], ...], ...] | None, makers: frozenset[str]) -> bool:
+    """Whether some row of needs is met by the names of the ops that make an op's operands."""
+    return needs is None or any(all(not makers.isdisjoint(wanted) for wanted in row) for row in needs)
 
 
 def _locations(erased: list[Op], root: Op) -> list[Location]:

@@ -37,7 +37,7 @@ class Layout(Pass, name="layout", contract=Contract.EXACT):
     strictest: str = Contract.REASSOCIATING.text
 
     def run(self, graph: Graph, context: Context) -> None:
-        """Look around each Transpose of each block, again until nothing is gained anywhere. Raises UsageError for no contract."""
+        """Look around each Transpose of each block until nothing is gained anywhere. Raises UsageError for an unknown contract."""
         words = [contract.text for contract in Contract]
         if self.strictest not in words:
             hint = closest(self.strictest, words) or f"it is one of {', '.join(words)}"

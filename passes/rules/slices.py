@@ -29,16 +29,21 @@ def slice_of_strided_slice(op: Op, rewrite: Rewriter) -> Value | No:
         below, size = merged.get(axis), shape[axis]
         if below is None:
             merged[axis] = window
-        elif isinstance(size, int):
+        elif isinstance(size, int) and not _ends_beyond(below) and not _ends_beyond(window):
             merged[axis] = _window(range(size)[_slice(below)][_slice(window)])
         else:
-            return No("both cut an axis whose size is not known", 2)
+            return No("both cut an axis whose size is not known, or one runs backwards from a place to one behind it", 2)
     kept = {axis: w for axis, w in merged.items() if w != Window(0, shape[axis], 1)}  # type: ignore[arg-type]  # a symbolic size equals no end
     return _sliced(inner.needed(0), kept, rewrite)
 
 
 def _slice(window: Window) -> slice:
     return slice(window.start, window.end if window.end != _BEFORE_ALL else None, window.step)
+
+
+def _ends_beyond(window: Window) -> bool:
+    """Whether a slice runs backwards to an end far behind its start, of which kernels make nothing or something."""
+    return window.step < 0 and window.end >= _FAR
 
 
 def _window(places: range) -> Window:
