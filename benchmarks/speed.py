@@ -1,8 +1,9 @@
 """O2 through ONNX Runtime against the untouched file in ONNX Runtime: a ratio for each model, and their geometric mean.
 
-    python -m benchmarks.speed MODEL.onnx ... [--threads 2] [--rounds 10] [--seconds 0.5] [--level 2] [--json OUT]
+    python -m benchmarks.speed MODEL.onnx ... [--threads 2] [--rounds 10] [--seconds 0.5] [--level 2] [--inputs FOLDER] [--json OUT]
 
-Each model is compiled first. Then program and file take turns, a process each; inputs come from MODEL.npz where it is there.
+Each model is compiled first. Then program and file take turns, a process each; inputs come from MODEL.npz, beside the model or
+in FOLDER, where it is there.
 The ratio is the file's median time by the program's: above 1 the program is faster.
 """
 
@@ -19,7 +20,7 @@ from rich.table import Table
 
 from irc.ir import IrcError
 from irc.lowering import CompileOptions, compile_model
-from irc.runtime import Contestant, Workload, measure
+from irc.runtime import Contestant, RunError, Workload, measure
 
 
 def ratio(model: Path, workload: Workload, level: int, folder: Path) -> tuple[float, float]:
@@ -40,6 +41,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--seconds", type=float, default=0.5)
     parser.add_argument("--level", type=int, default=2)
+    parser.add_argument("--inputs", type=Path)
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     found: dict[str, tuple[float, float]] = {}
@@ -48,7 +50,7 @@ def main() -> None:
         table.add_column(column, justify="left" if column == "model" else "right")
     with tempfile.TemporaryDirectory(prefix="irc-speed-") as folder:
         for model in arguments.models:
-            inputs = model.with_suffix(".npz")
+            inputs = (arguments.inputs or model.parent) / f"{model.stem}.npz"
             workload = Workload(
                 inputs=inputs if inputs.exists() else None,
                 threads=arguments.threads,
@@ -57,7 +59,7 @@ def main() -> None:
             )
             try:
                 own, plain = found[model.stem] = ratio(model, workload, arguments.level, Path(folder))
-            except IrcError as error:
+            except (IrcError, RunError) as error:
                 table.add_row(model.stem, "–", "–", str(error)[:80])
                 continue
             table.add_row(model.stem, f"{own:.3f}", f"{plain:.3f}", f"{plain / own:.3f}")

@@ -43,8 +43,6 @@ PASSES: tuple[type[Pass], ...] = (
 # of it let more of them match.
 _FIRST: tuple[Pass, ...] = (DeadCode(), FoldConstants(), Canonicalize(), CommonSubexpressions(), FoldConstants())
 
-EXACT = Contract.EXACT.text
-
 LEVELS: dict[str, tuple[Pass, ...]] = {
     "O0": (),
     "O1": (

@@ -15,10 +15,10 @@ from irc.ir import Graph, Op, UsageError, Value, closest, dialect, via
 from .. import canonicalize
 from ..base import Application, Context, Contract, Pass, erase_dead
 from ..fold_constants import FoldConstants
+from ..permutations import Permutation, inverse, permutation_of
 from ..rewriter import Rewriter
 from ..rules import movement, splits
 from .building import Builder
-from .permutations import Permutation, inverse, permutation_of
 from .regions import Region, best_flips, cost_of_transposes, explore, is_absorbed
 
 MOST_SWEEPS = 8
@@ -37,7 +37,7 @@ class Layout(Pass, name="layout", contract=Contract.EXACT):
     strictest: str = Contract.REASSOCIATING.text
 
     def run(self, graph: Graph, context: Context) -> None:
-        """Look around each Transpose of each block until nothing is gained anywhere. Raises UsageError for an unknown contract."""
+        """Look around each Transpose of each block until nothing is gained anywhere. Raises UsageError for no contract."""
         words = [contract.text for contract in Contract]
         if self.strictest not in words:
             hint = closest(self.strictest, words) or f"it is one of {', '.join(words)}"
@@ -48,10 +48,10 @@ class Layout(Pass, name="layout", contract=Contract.EXACT):
         rewriter = Rewriter(graph, (*canonicalize.RULES, *own), context)
         before = context.total
         for most in (NEAR, *(FAR,) * MOST_SWEEPS):
-            flips = [_improve(block, context, rewriter, most, exact) for block in _blocks(graph)]
-            if any(flips):
+            sweeps = [_improve(block, context, rewriter, most, exact) for block in _blocks(graph)]
+            if any(sweep.improved for sweep in sweeps):
                 rewriter.run()
-            elif most == FAR:
+            elif most == FAR or all(sweep.is_complete for sweep in sweeps):
                 break
         # Where nothing was flipped there is nothing new for the rules; only those that come last have not looked yet.
         rewriter.run([op for op in graph.walk() if op.is_a("Gather")])
@@ -69,21 +69,30 @@ class Layout(Pass, name="layout", contract=Contract.EXACT):
         )
 
 
+@dataclass(frozen=True)
+class _Sweep:
+    """Whether anything was flipped, and whether larger regions would be the same."""
+
+    improved: bool
+    is_complete: bool
+
+
 def _blocks(graph: Graph) -> list[Graph]:
     """The graph and its bodies, but for fused regions."""
     return [block for block in graph.graphs() if block.owner is None or not dialect.is_fused(block.owner)]
 
 
-def _improve(block: Graph, context: Context, rewriter: Rewriter, most: int, exact: bool) -> bool:
-    """Flip what is worth it in one block, with `exact` only what keeps its bits; whether that was anything."""
-    improved = False
+def _improve(block: Graph, context: Context, rewriter: Rewriter, most: int, exact: bool) -> _Sweep:
+    """Flip what is worth it in one block, with `exact` only what keeps its bits."""
+    improved, is_complete = False, True
     seen: set[tuple[Value, Permutation]] = set()
     for seed, permutation in _seeds(block):
         if (seed, permutation) not in seen:
             region = explore(block, seed, permutation, most, exact)
             seen.update(region.forms.items())
             improved = _flip(region, context, rewriter) or improved
-    return improved
+            is_complete = is_complete and region.is_whole
+    return _Sweep(improved, is_complete)
 
 
 def _seeds(block: Graph) -> Iterator[tuple[Value, Permutation]]:

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field, replace
 
 from irc.ir import Attribute, Graph, Location, Op, Tensor, TensorType, Value, constant_op, make, types, via
 
+from ..permutations import Permutation, compose, inverse, is_identity, permutation_of, permuted
 from .flips import Flip
-from .permutations import Permutation, compose, inverse, is_identity, permutation_of, permuted
 from .regions import Region
 
 

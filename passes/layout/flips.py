@@ -13,8 +13,8 @@ from irc.ir import Attribute, Dim, Op, Tensor, Value
 
 from ..exactness import CORRECTLY_ROUNDED
 from ..fusion import ELEMENTWISE
+from ..permutations import Permutation, extended, is_identity, permuted, without
 from .grouping import flip_of_groups
-from .permutations import Permutation, extended, is_identity, permuted, without
 
 
 @dataclass(frozen=True)

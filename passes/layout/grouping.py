@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from irc.ir import Dim
 
-from .permutations import Permutation
+from ..permutations import Permutation
 
 Group = tuple[list[int], list[int]]
 

@@ -15,9 +15,9 @@ from typing import TypeAlias
 
 from irc.ir import Graph, Op, Value
 
+from ..permutations import Permutation, compose, is_identity, moves_elements, permutation_of, swaps_last
 from .cuts import Network
 from .flips import Flip, flip_of, size_of
-from .permutations import Permutation, compose, is_identity, moves_elements, permutation_of, swaps_last
 
 OVERHEAD = 2048
 """What running one more op costs, in elements moved."""
@@ -43,6 +43,8 @@ class Region:
     forms: dict[Value, Permutation] = field(default_factory=dict[Value, Permutation])
     flips: dict[Op, Flip] = field(default_factory=dict[Op, Flip])
     refused: set[Op] = field(default_factory=set[Op])
+    is_whole: bool = True
+    """Whether it ends where it must, not where it grew too large."""
 
     def maker_of(self, value: Value) -> Side:
         """What decides the form a value is made in."""
@@ -139,6 +141,7 @@ def explore(graph: Graph, seed: Value, permutation: Permutation, most: int, exac
                     region.forms[new] = form
                     if new.constant is None:
                         pending.append(new)
+    region.is_whole = not pending
     _settle(region)
     return region
 
@@ -168,6 +171,8 @@ def _settle(region: Region) -> None:
 
 def best_flips(region: Region) -> set[Op]:
     """The ops whose flipping makes the region cheapest; none where nothing is gained."""
+    if not region.flips:
+        return set()
     network = Network()
     source, sink = 0, 1
 

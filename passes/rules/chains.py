@@ -16,6 +16,7 @@ from irc.ir import Dim, Op, Tensor, TensorType, Value, dims
 from ..canonicalize.shapes import target_pattern
 from ..canonicalize.transposes import permutation_of
 from ..exactness import CORRECTLY_ROUNDED
+from ..permutations import moves_elements
 from ..rewriter import No, Rewriter, Rule, rule
 
 LONGEST = 16
@@ -58,8 +59,10 @@ class Arrangement:
         for dim in shape:
             group: list[int] = []
             have: Dim = 1
+            if dim is None or dim == 0:
+                return False
             while have != dim:
-                if not pending or dim is None:
+                if not pending:
                     return False
                 atom = pending.pop()
                 grown = dims.multiply(have, self.sizes[atom])
@@ -228,6 +231,8 @@ def rearrangement(op: Op, rewrite: Rewriter) -> Value | No:
     chain = _chain_to(op)
     if len(chain.moved) < 2:
         return No("its input is no reshape or transpose that only it uses")
+    if len(chain.moved) == 2 and not _may_be_one(chain.source, *chain.moved):
+        return No("it takes as many ops", 2)
     arrangement = None if chain.source.shape is None else Arrangement.of(chain.source.shape)
     if arrangement is None:
         return No("a dim of its input is not known, or 0")
@@ -241,6 +246,17 @@ def rearrangement(op: Op, rewrite: Rewriter) -> Value | No:
     for name, operand in plan:
         value = _step(name, operand, value, rewrite)
     return _replayed(chain.kept, value, rewrite)
+
+
+def _may_be_one(source: Value, first: Op, second: Op) -> bool:
+    """Whether two ops might be one: quick, and yes where that takes a closer look."""
+    if not (first.is_a("Transpose") or second.is_a("Transpose")) or not (first.is_a(*VIEWS) or second.is_a(*VIEWS)):
+        return True
+    transpose, result = first if first.is_a("Transpose") else second, second.results[0]
+    permutation, shape = permutation_of(transpose), transpose.needed(0).shape
+    if permutation is None or shape is None or source.shape is None or result.shape is None:
+        return False
+    return len(source.shape) == len(result.shape) or not moves_elements(permutation, shape)
 
 
 Step: TypeAlias = "tuple[str, tuple[int, ...]]"
