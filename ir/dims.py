@@ -243,6 +243,17 @@ def minimum(a: Dim, b: Dim) -> Dim:
     return _call("min", a, b)
 
 
+def is_clipped(a: Dim, b: Dim) -> bool:
+    """Whether `a` is the smaller of `b` and a number greater than 1."""
+    if not isinstance(a, SymbolicDim) or not isinstance(b, SymbolicDim) or len(a.terms) != 1:
+        return False
+    (monomial, coefficient), *_ = a.terms
+    if coefficient != 1 or len(monomial) != 1 or not isinstance(monomial[0], Call) or monomial[0].function != "min":
+        return False
+    numbers = [part for part in monomial[0].arguments if isinstance(part, int)]
+    return b in monomial[0].arguments and bool(numbers) and all(number > 1 for number in numbers)
+
+
 def maximum(a: Dim, b: Dim) -> Dim:
     """The larger of the two."""
     if a is None or b is None:

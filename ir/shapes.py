@@ -88,7 +88,20 @@ def _broadcast_dim(a: Dim, b: Dim) -> Dim:
         return a
     if isinstance(b, int) and b != 0:
         return b
-    return None
+    # N against min(N,512): where they differ, the one is larger than the other's 512, and they do not broadcast at all.
+    if dims.is_clipped(b, a):
+        return a
+    return b if dims.is_clipped(a, b) else None
+
+
+def _elementwise_shape(op: Op) -> tuple[Dim, ...] | None:
+    shapes = [operand.shape for operand in op.operands if operand is not None]
+    result: tuple[Dim, ...] = ()
+    for shape in shapes:
+        if shape is None:
+            return None
+        result = broadcast_shapes(result, shape)
+    return result
 
 
 def _constant_of_shape(op: Op) -> tuple[Dim, ...] | None:
@@ -141,7 +154,9 @@ def _slice_length(size: Dim, start: Dim, end: Dim, step: Dim) -> Dim:
     if start == 0 and whole:
         return size
     # x[a:b] of a dim nobody knows is shorter when the dim is; only what cannot be clipped is exact.
-    if start == 0 and isinstance(end, dims.SymbolicDim) and dims.minimum(size, end) in (size, end):
+    if start == 0 and isinstance(end, dims.SymbolicDim) and (
+        end.plain_name is not None or dims.minimum(size, end) in (size, end)
+    ):
         return dims.minimum(size, end)
     return None
 
@@ -238,4 +253,5 @@ SHAPES: dict[str, Callable[[Op], tuple[Dim, ...] | None]] = {
     "Conv": _window_shape,
     "MaxPool": _window_shape,
     "AveragePool": _window_shape,
+    **dict.fromkeys(("Add", "Sub", "Mul", "Div", "Pow", "Where"), _elementwise_shape),
 }
