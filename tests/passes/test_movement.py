@@ -10,7 +10,7 @@ import pytest
 
 from irc.ir import Graph, clone_graph, evaluate, verify
 from irc.ir.text import parse_graph, print_graph
-from irc.passes import op_count, registry
+from irc.passes import PassManager, op_count, registry
 
 from .meaning import feeds_for, nearly_same, run, same_bits
 
@@ -127,3 +127,16 @@ def test_every_element_comes_out_at_its_place(seed: int, make, pipeline: str) ->
     transposes = [sum(op.is_a("Transpose") for op in one.walk()) for one in (graph, after)]
     assert make is chain or transposes[1] <= transposes[0]
     assert not run(clone_graph(after), passes)[1].totals, "a second run finds something"
+
+
+@pytest.mark.parametrize("limit", range(3))
+def test_layout_stops_at_the_rewrite_limit_and_leaves_nothing_behind(limit: int) -> None:
+    pair = "  %t{0} = Transpose(%{1}) {{perm=[1,0]}}\n  %r{0} = Relu(%t{0})\n  %u{0} = Transpose(%r{0}) {{perm=[1,0]}}\n"
+    conv = "  %s = CumSum(%u0, %axis)\n"
+    body = "  %axis = const @_ : i64[] = [0]\n" + pair.format(0, "x") + conv + pair.format(1, "s")
+    graph = parse_graph(f"graph @main(%x: f32[2,3]) -> (%u1: f32[2,3]) {{\n{body}  return %u1\n}}\n", name="pairs")
+    manager = PassManager(registry().pipeline("layout"), rewrite_limit=limit)
+    after = manager.run(clone_graph(graph))
+    verify(after)
+    assert sum(manager.totals.values()) == limit
+    assert op_count(after) == 7 - 2 * limit
