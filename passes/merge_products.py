@@ -44,17 +44,22 @@ class Member:
 
 @dataclass(frozen=True)
 class MergeProducts(Pass, name="merge-products", contract=Contract.REASSOCIATING):
-    """Merge products of one value with several constant matrices where it has at most `most_rows` rows."""
+    """Merge products of one value with several constant matrices where it has at most `most_rows` rows.
+
+    Or where the matrices have at most `smallest` elements together: then starting a product costs most, whatever the rows.
+    """
 
     most_rows: int = 32
+    smallest: int = 16384
 
     def run(self, graph: Graph, context: Context) -> None:
         """Look at the products in order; a body merges its own."""
         for body in [graph, *(body for op in graph.walk() for body in op.bodies)]:
             for op in [op for op in body if op.is_a("MatMul", "Gemm")]:
-                if op.graph is not None and self._rows(op) is not None:
+                if op.graph is not None:
                     group = _group_of(op)
-                    if len(group) > 1:
+                    size = sum(member.product.weight.size for member in group)
+                    if len(group) > 1 and (size <= self.smallest or self._rows(op) is not None):
                         _merge(group, op, context, self.name)
 
     def _rows(self, op: Op) -> int | None:

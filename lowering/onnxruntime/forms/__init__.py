@@ -10,7 +10,7 @@ from __future__ import annotations
 from irc.ir import Graph
 from irc.passes import Context, Rewriter, Rule
 
-from . import activation, attention, epilogue, layout, masks, matmul, normalization, reduction
+from . import activation, attention, epilogue, layout, masks, matmul, normalization, quantized, reduction
 
 # Masks come after attention: what a mask is expanded to is asked of the operands that attention ends up with.
 RULES: tuple[Rule, ...] = (
@@ -19,6 +19,7 @@ RULES: tuple[Rule, ...] = (
     *normalization.RULES,
     *activation.RULES,
     *reduction.RULES,
+    *quantized.RULES,
     *matmul.RULES,
     *epilogue.RULES,
     *layout.RULES,
