@@ -50,6 +50,8 @@ def _is_neutral(name: str, constant: Tensor) -> bool:
     if constant.size == 0 or constant.size > 4096 or constant.dtype in (DType.STR, DType.BOOL) or constant.dtype.bits < 8:
         return False
     array = constant.array
+    if array.reshape(-1)[0] != (0 if name in ("Add", "Sub") else 1):
+        return False
     if name == "Add" and constant.dtype.is_float:
         # Only -0.0 leaves -0.0 what it is.
         return bool((array == 0).all()) and all(str(float(v)).startswith("-") for v in array.reshape(-1))

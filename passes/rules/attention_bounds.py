@@ -320,7 +320,7 @@ def _reshaped(roles: tuple[str, ...], shape: tuple[Dim, ...], source: tuple[Dim,
 
 
 def _product(op: Op, roles: tuple[str, ...], gain: float, shift: float) -> _Rows | None:
-    """Σ x_i w_ij is at most |x| |w_j| (Cauchy and Schwarz), and a column w_j no longer than √n of its largest entries."""
+    """Σ x_i w_ij is at most |x| |w_j| (Cauchy and Schwarz), and a column w_j no longer than the whole of w."""
     weight = op.constant_operand(1)
     if weight is None or len(weight.shape) != 2 or (roles != ("b", "s", "d") and {*roles[:-1]} != {"r"}):
         return None
@@ -335,11 +335,19 @@ def _product(op: Op, roles: tuple[str, ...], gain: float, shift: float) -> _Rows
     return _Rows(source, length * gain, weight, shift + gain * added)
 
 
+_MARGIN = 1.1
+
+
 @lru_cache(maxsize=4)
 def _norm(weight: Tensor) -> float:
-    """A bound of the length of any row or column; infinite or NaN where an element is."""
+    """A bound of the length of any row or column: that of all elements together; infinite or NaN where an element is.
+
+    One pass over the weight, on one thread. What rounding loses of a sum of squares is far below the margin.
+    """
     array = weight.array
-    return math.sqrt(max(array.shape)) * max(float(array.max()), -float(array.min())) if weight.size else 0.0
+    flat = (array if array.flags.c_contiguous else array.T).reshape(-1)  # a weight that is a transposed view stays one
+    with np.errstate(all="ignore"):
+        return _MARGIN * math.sqrt(float(np.einsum("i,i->", flat, flat))) if weight.size else 0.0
 
 
 def _bounded_row(value: Value, depth: int) -> tuple[Value, float] | None:
