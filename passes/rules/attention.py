@@ -21,6 +21,7 @@ from .attention_masks import Setting, Term, masked
 from .attention_scores import Scores, dtype_of, number_in, scores_of, without_scale
 
 _ROUNDING = 4e-7
+_HALF_ROUNDING = 2.0**-10  # two factors, each rounded to 11 digits
 _WEIGHTS = frozenset({"Softmax", "Where", "Cast", "Reshape"})
 
 
@@ -243,7 +244,8 @@ def _usual(scale: float, query: Value) -> float:
     """1 / sqrt(width) where the scale is that but for the rounding of its factors."""
     width = (query.shape or (None,))[-1]
     usual = width**-0.5 if isinstance(width, int) and width else scale
-    return usual if abs(scale - usual) <= _ROUNDING * usual else scale
+    rounding = _HALF_ROUNDING if dtype_of(query) is DType.F16 else _ROUNDING
+    return usual if abs(scale - usual) <= rounding * usual else scale
 
 
 def _is_one_for_all(terms: list[Term]) -> bool:
