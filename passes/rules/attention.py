@@ -212,10 +212,9 @@ def _fused(
     dims = _dims(query, key, value, rewrite)
     if dims is None:
         return No("its operands are not proved to agree on batch, heads and width", 3)
-    largest = largest_score(query, key, value, scores.scale) if weights.guarded or _needs_bound(scores) else None
-    if weights.guarded and largest is None:
+    setting = Setting(dtype, dims, query, weights.guarded, lambda: largest_score(query, key, value, scores.scale))
+    if weights.guarded and setting.largest is None:
         return No("its scores may be infinite or NaN, and the guard behind the Softmax makes those 0", 3)
-    setting = Setting(dtype, dims, query, weights.guarded, largest)
     mask = masked(scores.terms, scores.choice, setting, rewrite)
     if isinstance(mask, No):
         return mask
@@ -251,10 +250,6 @@ def _usual(scale: float, query: Value) -> float:
 def _is_one_for_all(terms: list[Term]) -> bool:
     """Whether the terms are the same for every batch and head."""
     return all(term.value.shape is not None and all(size == 1 for size in term.value.shape[:-2]) for term in terms)
-
-
-def _needs_bound(scores: Scores) -> bool:
-    return scores.choice is not None or bool(scores.terms)
 
 
 def _dims(query: Value, key: Value, value: Value, rewrite: Rewriter) -> tuple[Dim, ...] | None:

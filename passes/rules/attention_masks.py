@@ -7,8 +7,9 @@ as hidden too, where Softmax answers the mean. A mask that might hide a row gets
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 
@@ -51,13 +52,21 @@ class Mask:
 
 @dataclass(frozen=True)
 class Setting:
-    """What is known of scores: dtype, dims (B, H, Sq, Sk) or (B, Sq, Sk), whether NaN weights become 0, how large they get."""
+    """What is known of scores: dtype, dims (B, H, Sq, Sk) or (B, Sq, Sk), whether NaN weights become 0.
+
+    `bound` finds out how large they get, or None; it reads whole weights, so it is asked only where that decides.
+    """
 
     dtype: DType
     dims: tuple[Dim, ...]
     query: Value
     guarded: bool
-    largest: float | None
+    bound: Callable[[], float | None]
+
+    @cached_property
+    def largest(self) -> float | None:
+        """How large scores can get, where that is proved."""
+        return self.bound()
 
     @property
     def lowest(self) -> float:
