@@ -76,14 +76,19 @@ def plain_reshape(op: Op, rewrite: Rewriter) -> Value | No:
 
 @rule("Squeeze")
 def squeeze_of_unsqueeze(op: Op, rewrite: Rewriter) -> Value | No:
-    """Taking away the dims just put in gives back the input."""
+    """Axes that were put in and are all that is taken away again need not be put in; the others move up."""
     inner = op.needed(0).op
     if inner is None or not inner.is_a("Unsqueeze"):
         return No("its input is no Unsqueeze")
-    taken, put = _axes(op, _rank(op.needed(0))), _axes(inner, _rank(inner.result))
-    if taken is None or taken != put:
-        return No("it takes other dims than were put in")
-    return inner.needed(0)
+    removed, added = _axes(op, _rank(op.needed(0))), _axes(inner, _rank(inner.result))
+    if removed is None or added is None:
+        return No("its axes or its rank are not known")
+    if not set(removed) <= set(added):
+        return No("it takes away other axes than the Unsqueeze adds")
+    left = [axis - sum(gone < axis for gone in removed) for axis in added if axis not in removed]
+    if not left:
+        return inner.needed(0)
+    return rewrite.op("Unsqueeze", [inner.operand(0), rewrite.constant(Tensor.integers(left))])
 
 
 @rule("Unsqueeze")
