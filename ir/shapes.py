@@ -154,8 +154,10 @@ def _slice_length(size: Dim, start: Dim, end: Dim, step: Dim) -> Dim:
     if start == 0 and whole:
         return size
     # x[a:b] of a dim nobody knows is shorter when the dim is; only what cannot be clipped is exact.
-    if start == 0 and isinstance(end, dims.SymbolicDim) and (
-        end.plain_name is not None or dims.minimum(size, end) in (size, end)
+    if (
+        start == 0
+        and isinstance(end, dims.SymbolicDim)
+        and (end.plain_name is not None or dims.minimum(size, end) in (size, end))
     ):
         return dims.minimum(size, end)
     return None

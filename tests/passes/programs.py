@@ -210,8 +210,8 @@ def slicing(b: Builder) -> None:
         if x is None or not x.shape:
             return
         axis = b.integer(-len(x.shape), len(x.shape) - 1)
-        start, end = (b.pick([0, 1, 2, -1, -2, -9, 9, 2**31 - 1, 2**63 - 1]) for _ in range(2))
-        step = b.pick([1, 1, 1, 2, -1])
+        start, end, step = *(b.pick([0, 1, 2, -1, -2, -9, 9, 2**31 - 1, 2**63 - 1]) for _ in range(2)), b.pick([1, 1, 1, 2, -1])
+        end = min(end, 9) if step < 0 else end  # ONNX Runtime and the specification disagree on far ends backwards
         (x,) = b.op("Slice", [x, b.integers(0 if b.flag() else start), b.integers(end), b.integers(axis), b.integers(step)])
 
 
