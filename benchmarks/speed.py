@@ -1,6 +1,6 @@
 """O2 through ONNX Runtime against the untouched file in ONNX Runtime: a ratio for each model, and their geometric mean.
 
-    python -m benchmarks.speed MODEL.onnx ... [--threads 2] [--rounds 10] [--seconds 0.5] [--level 2] [--inputs FOLDER] [--json OUT]
+    python -m benchmarks.speed MODEL.onnx ... [--threads 2] [--rounds 10] [--seconds 0.5] [--level 2] [--inputs FOLDER]
 
 Each model is compiled first. Then program and file take turns, a process each; inputs come from MODEL.npz, beside the model or
 in FOLDER, where it is there.
