@@ -2,6 +2,7 @@
 
 from .base import Applied, Context, Contract, Miss, Pass
 from .checking import RegionChecker, Undone
+from .fusion import unfused
 from .instruments import DumpIR, PrintAfter
 from .language.examples import example_graphs
 from .manager import Instrument, PassManager, PassRecord, op_count
@@ -36,5 +37,6 @@ __all__ = [
     "pipeline_text",
     "registry",
     "rule",
+    "unfused",
     "user_rules",
 ]

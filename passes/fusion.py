@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from irc.ir import Graph, Op, TensorType, Value, clone_op, dialect, schema, via
+from irc.ir import Graph, Op, TensorType, Value, clone_graph, clone_op, dialect, schema, via
 
 from .base import Context, Contract, Pass
 
@@ -259,6 +259,16 @@ def _sort(graph: Graph) -> None:
     for op in ordered:
         graph.unlink(op)
         graph.append(op)
+
+
+def unfused(graph: Graph) -> Graph:
+    """The graph itself where it has no regions, else a copy with the ops of every region in its place."""
+    if not any(dialect.is_fused(op) for op in graph.walk()):
+        return graph
+    plain = clone_graph(graph)
+    for op in [op for op in plain.walk() if dialect.is_fused(op)]:
+        inline(op)
+    return plain
 
 
 def _unique_inputs(body: Graph) -> None:

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from irc.ir import Graph, IrcError, Tensor, Type, clone_graph, collector_paused, verify
+from irc.ir import Graph, IrcError, Tensor, Type, clone_graph, collector_paused, dialect, verify
 
 from .base import Applied, Checker, Context, Contract, LimitReached, Miss, Pass
 
@@ -174,5 +174,6 @@ def _broken(graph: Graph, signature: Signature) -> str | None:
 
 
 def op_count(graph: Graph) -> int:
-    """The ops of a graph and its bodies, constants not counted."""
-    return sum(1 for op in graph.walk() if not op.is_constant)
+    """The ops of a graph and its bodies, constants not counted; a fused region is one op."""
+    inside = {id(op.attributes["body"]) for op in graph.walk() if dialect.is_fused(op)}
+    return sum(1 for op in graph.walk() if not op.is_constant and id(op.graph) not in inside)

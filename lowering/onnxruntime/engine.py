@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from importlib import metadata
 
 from irc.ir import DType, Graph, Op, UnsupportedError, clone_graph, emit, schema
+from irc.passes import unfused
 from irc.runtime import WEIGHTS_FILE, OnnxRuntimeOptions, OptionValue, layout_weights
 
 from ..engine import YES, EngineFiles, Verdict, weight_view
@@ -68,6 +69,7 @@ class OnnxRuntime:
 
         From O2 on, ops are said in the form that the engine runs fastest (`forms`); the graph given stays as it is.
         """
+        graph = unfused(graph)  # it takes no regions
         if opt_level >= 2:
             assumed, graph = graph.assumed_dims, clone_graph(graph)
             legalize(graph)
