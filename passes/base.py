@@ -24,6 +24,15 @@ class Contract(IntEnum):
         """The word used in listings."""
         return self.name.lower()
 
+    @classmethod
+    def named(cls, word: str) -> Contract:
+        """The contract a word stands for. Raises UsageError for any other word."""
+        words = [contract.text for contract in cls]
+        if word not in words:
+            hint = closest(word, words) or f"it is one of {', '.join(words)}"
+            raise UsageError(f"there is no contract '{word}'", hint=hint)
+        return cls[word.upper()]
+
 
 class LimitReached(Exception):  # noqa: N818  # not an error: it ends the rewriting on purpose
     """The rewrite limit is used up; the manager stops here and keeps what was done."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from irc.ir import Graph, Op, UsageError, Value, closest, dialect, via
+from irc.ir import Graph, Op, Value, dialect, via
 
 from .. import canonicalize
 from ..base import Application, Context, Contract, Pass, erase_dead
@@ -36,13 +36,13 @@ class Layout(Pass, name="layout", contract=Contract.EXACT):
 
     strictest: str = Contract.REASSOCIATING.text
 
+    def __post_init__(self) -> None:
+        """Raises UsageError for a word that is no contract."""
+        Contract.named(self.strictest)
+
     def run(self, graph: Graph, context: Context) -> None:
-        """Look around each Transpose of each block until nothing is gained anywhere. Raises UsageError for no contract."""
-        words = [contract.text for contract in Contract]
-        if self.strictest not in words:
-            hint = closest(self.strictest, words) or f"it is one of {', '.join(words)}"
-            raise UsageError(f"there is no contract '{self.strictest}'", hint=hint)
-        strictest = Contract[self.strictest.upper()]
+        """Look around each Transpose of each block until nothing is gained anywhere."""
+        strictest = Contract.named(self.strictest)
         exact = strictest < Contract.REASSOCIATING or not context.allows(SUMS, Contract.REASSOCIATING)
         own = tuple(rule for rule in (*movement.RULES, *splits.CUTS) if rule.contract <= strictest)
         rewriter = Rewriter(graph, (*canonicalize.RULES, *own), context)

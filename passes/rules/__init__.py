@@ -80,16 +80,17 @@ class Rules(Pass, name="rules", contract=Contract.EXACT):
     topics: tuple[str, ...] = ()
     strictest: str = Contract.REASSOCIATING.text
 
+    def __post_init__(self) -> None:
+        """Raises UsageError for an unknown topic, and for a word that is no contract."""
+        check_topics(self.topics)
+        Contract.named(self.strictest)
+
     def run(self, graph: Graph, context: Context) -> None:
-        """Drive the rules over the graph and its bodies. Raises UsageError for an unknown topic.
+        """Drive the rules over the graph and its bodies.
 
         What rules compute from constants is folded, and where that makes new constants, rules look again.
         """
-        words = [contract.text for contract in Contract]
-        if self.strictest not in words:
-            hint = closest(self.strictest, words) or f"it is one of {', '.join(words)}"
-            raise UsageError(f"there is no contract '{self.strictest}'", hint=hint)
-        strictest = Contract[self.strictest.upper()]
+        strictest = Contract.named(self.strictest)
         own = tuple(rule for rule in catalogue(self.topics) if rule.contract <= strictest)
         rewriter = Rewriter(graph, (*canonicalize.RULES, *own), context)
         rewriter.run()
@@ -121,11 +122,16 @@ def _downstream(constants: list[Op]) -> list[Op]:
 def catalogue(topics: Iterable[str] = ()) -> tuple[Rule, ...]:
     """The rules of the topics named, of all where none is. Raises UsageError for an unknown topic."""
     wanted = list(topics)
+    check_topics(wanted)
+    return tuple(rule for topic in TOPICS if not wanted or topic.name in wanted for rule in topic.rules)
+
+
+def check_topics(names: Iterable[str]) -> None:
+    """Raises UsageError for a name that is no topic."""
     known = [topic.name for topic in TOPICS]
-    for name in wanted:
+    for name in names:
         if name not in known:
             raise UsageError(f"there is no topic '{name}'", hint=closest(name, known) or f"topics: {', '.join(known)}")
-    return tuple(rule for topic in TOPICS if not wanted or topic.name in wanted for rule in topic.rules)
 
 
 def catalogue_by_topic() -> dict[str, tuple[Rule, ...]]:

@@ -360,3 +360,16 @@ def test_installed_packages_bring_passes(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.syspath_prepend(str(tmp_path))
     assert "drop-negations" in registry().passes
     assert "relu-is-clip" not in registry().passes
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("rules{strictest=exakt}", "there is no contract 'exakt'"),
+        ("layout{strictest=exakt}", "there is no contract 'exakt'"),
+        ("rules{topics=atention}", "there is no topic 'atention'"),
+    ],
+)
+def test_a_wrong_option_is_refused_before_anything_runs(text: str, said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        registry().pipeline(text)

@@ -21,7 +21,7 @@ PassesFlag = Annotated[
 ]
 LoadFlag = Annotated[
     list[str] | None,
-    typer.Option("--load", metavar="FILE", help="A Python file with passes or rules (it is run); repeatable."),
+    typer.Option("--load", metavar="FILE", help="A .rules file, or a Python file of passes or rules (it is run); repeatable."),
 ]
 DisableFlag = Annotated[
     list[str] | None,
