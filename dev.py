@@ -111,7 +111,7 @@ def test(*arguments: str) -> int:
 
 
 def bench(which: str = "overhead", *arguments: str) -> int:
-    """Install the peers and measure against them: `bench optimize|overhead|rules|speed ...`."""
+    """Install the peers and measure against them: `bench forms|optimize|overhead|rules|speed|verify ...`."""
     return setup("bench") or run(PYTHON, "-m", f"benchmarks.{which}", *arguments)
 
 

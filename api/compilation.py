@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import TypeGuard
 
 import onnx
@@ -28,7 +29,8 @@ def compile(
     threads: int | None = None,
     spin: bool | None = None,
     providers: Sequence[str] | str | None = None,
-    verify: bool = True,
+    verify: str = "answers",
+    inputs: str | os.PathLike[str] | None = None,
 ) -> Program:
     """Compile an ONNX model into a program that runs.
 
@@ -37,8 +39,9 @@ def compile(
     Python files that define passes or rules for it; `disable` names passes or rewrites to leave out. `dims` gives named dims
     their sizes (`{"batch": 4}` or `["batch=4"]`), `shapes` gives inputs theirs. `threads` is how many the engine uses
     (default: one a physical core), `spin` whether idle ones wait busily.
-    From O2 on the program's answers are compared with the reference's on made-up inputs, and what makes them differ is left
-    out, unless `verify` is False.
+    `verify` is what is checked: `"answers"`, those of the program against the reference's from O2 on; `"rewrites"`, each
+    rewrite too, before it is done; or `"nothing"`. What makes answers differ is left out, and `program.manifest.passes` names
+    the rewrites undone. `inputs` is an `.npz` file to check with; without it inputs are made up.
 
     Raises `irc.IrcError` for what is wrong with the model or the options, `irc.RunError` when the engine fails; both say
     where and what to do.
@@ -61,7 +64,8 @@ def compile(
         rewrite_limit=rewrite_limit,
         dims=_sizes(dims) if isinstance(dims, Mapping) else parse_dims(list(_several(dims))),
         shapes=_shapes(shapes) if isinstance(shapes, Mapping) else parse_shapes(list(_several(shapes))),
-        verify=Verify.ANSWERS if verify else Verify.NOTHING,
+        verify=_verify(verify, inputs),
+        inputs=None if inputs is None else Path(inputs),
         engine_options=engine_options,
     )
     return compile_model(model, options).program
@@ -74,6 +78,17 @@ def _check_numbers(opt_level: object, threads: object, rewrite_limit: object) ->
         raise UsageError(f"{threads!r} is no number of threads", hint="use 1 to 1024")
     if rewrite_limit is not None and not _is_size(rewrite_limit):
         raise UsageError(f"{rewrite_limit!r} is no rewrite limit", hint="use 0 or more")
+
+
+def _verify(word: object, inputs: str | os.PathLike[str] | None) -> Verify:
+    words = [each.value for each in Verify]
+    if word not in words:
+        raise UsageError(f"verify cannot be {word!r}", hint=f"use {', '.join(map(repr, words))}")
+    if inputs is not None and word == Verify.NOTHING.value:
+        raise UsageError("with verify='nothing' inputs have no use", hint="leave one of them out")
+    if inputs is not None and not Path(inputs).is_file():
+        raise UsageError(f"there is no file '{os.fspath(inputs)}'", hint="inputs are the path of an .npz file")
+    return Verify(word)
 
 
 def _is_size(value: object) -> TypeGuard[int]:

@@ -149,9 +149,11 @@ class Op:
     @property
     def qualified_name(self) -> str:
         """`Conv`, or `com.microsoft::Gelu` outside ONNX's own domain, with the opset where it is not the canonical one."""
+        if not self.domain and self.version is None:
+            return self.name
         if self.version is not None:
             return f"{self.domain or 'ai.onnx'}@{self.version}::{self.name}"
-        return f"{self.domain}::{self.name}" if self.domain else self.name
+        return f"{self.domain}::{self.name}"
 
     @property
     def result(self) -> Value:
@@ -181,6 +183,8 @@ class Op:
     @property
     def is_dead(self) -> bool:
         """Whether nobody uses any result."""
+        if len(self.results) == 1:  # asked of every op that anything happens to, and most have one
+            return not self.results[0].uses
         return not any(result.uses for result in self.results)
 
     def is_a(self, *names: str) -> bool:
@@ -371,7 +375,7 @@ class Graph:
                 pending.pop()
                 continue
             yield op
-            if op.graph is not None:
+            if op.bodies and op.graph is not None:
                 pending.extend(iter(body) for body in reversed(op.bodies))
 
     def graphs(self) -> Iterator[Graph]:

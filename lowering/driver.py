@@ -17,6 +17,7 @@ from irc.ir.capture import file_digest
 from irc.passes import (
     LEVELS,
     PASSES,
+    Context,
     Contract,
     Instrument,
     PassManager,
@@ -75,8 +76,9 @@ class Timing:
 class Compiled:
     """A compiled model: the program, the graph it was lowered from, and what happened on the way.
 
-    `undone` are the rewrites that were checked, found to change answers, and therefore not done; of `unchecked` ones nothing
-    could be said, because the reference runs neither side.
+    `forms` counts the engine's own rewrites, by name. `checked` rewrites were looked at before they were done; `undone` are
+    those found to change answers, and therefore not done; of `unchecked` ones nothing could be said, because the reference
+    runs neither side.
     """
 
     program: Program
@@ -85,8 +87,10 @@ class Compiled:
     timing: Timing
     agreement: Agreement
     notes: Sequence[str] = ()
+    forms: Mapping[str, int] = field(default_factory=dict[str, int])
     undone: Sequence[Undone] = ()
     unchecked: int = 0
+    checked: int = 0
 
     @property
     def failures(self) -> list[PassRecord]:
@@ -136,7 +140,8 @@ def compile_graph(
         if attempt.anew is not None or first is None:
             graph = manager.run(graph, None if pristine is None else lambda: clone_graph(pristine))
         optimized = time.perf_counter()
-        files = engine.lower(graph, target, attempt.lowered_as)
+        forms = Context(disabled=options.disable, checker=checker if attempt.anew is None else None)
+        files = engine.lower(graph, target, attempt.lowered_as, forms)
         lowered = time.perf_counter()
         manifest = _manifest(graph, options, engine, manager.records, NodeCount(before, len(files.op_names)), source)
         if probe is None:
@@ -147,9 +152,11 @@ def compile_graph(
                 blame = "" if own_passes else "; please report this"
                 notes.append(f"{attempt.without}, because otherwise the program {first.sentence}{blame}")
             timing = Timing(captured_in, optimized - start, lowered - optimized, time.perf_counter() - lowered)
-            undone, unchecked = (checker.undone, checker.unknown) if checker is not None else ((), 0)
             notes.extend(said)
-            return Compiled(program, graph, manager.records, timing, agreement, notes, undone, unchecked)
+            compiled = Compiled(program, graph, manager.records, timing, agreement, notes, forms.counts)
+            if checker is None:
+                return compiled
+            return replace(compiled, undone=checker.undone, unchecked=checker.unknown, checked=checker.checked)
         first = first or agreement
     raise EngineFailure(
         f"the engine's answers are wrong: it {agreement.sentence}", hint="compile with --no-verify to have it anyway"
@@ -195,9 +202,13 @@ def rewrite_checker(options: CompileOptions) -> RegionChecker | None:
     if options.verify is not Verify.REWRITES:
         return None
 
+    probes: list[Probe | str] = []
+
     def feeds(graph: Graph) -> Mapping[str, object] | None:
-        probe = probe_of(graph, options.inputs)
-        return None if isinstance(probe, str) else probe.feeds
+        # Made once, on the graph as captured: of the optimized one the reference may have no kernels.
+        if not probes:
+            probes.append(probe_of(graph, options.inputs))
+        return None if isinstance(probes[0], str) else probes[0].feeds
 
     return RegionChecker(feeds, MADE_UP if options.inputs is None else GIVEN)
 
@@ -216,6 +227,7 @@ def pass_manager(
     Raises UsageError for a name to disable that does not exist, and for a pass whose contract the level does not allow.
     """
     names = {name for kind in known.passes.values() for name in (kind.name, *(r[0] for r in kind.rewrites()))}
+    names.update(form.name for engine in ENGINES for form in engine.forms)
     for name in sorted(options.disable - names):
         hint = closest(name, sorted(names)) or "`irc passes --rewrites` lists them"
         raise UsageError(f"there is no pass or rewrite '{name}' to disable", hint=hint)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from irc.ir import Graph, Op, Tensor
+from irc.passes import Context, Rule
 from irc.runtime import OptionValue, WeightView
 
 from .targets import Target
@@ -55,8 +56,16 @@ class Engine(Protocol):
         """Options for its executor that keep the contract of a level, fastest first and safest last."""
         ...
 
-    def lower(self, graph: Graph, target: Target, opt_level: int) -> EngineFiles:
-        """The files of a graph, every op of which it takes; the graph stays as it is but for dims found to be assumed."""
+    @property
+    def forms(self) -> Sequence[Rule]:
+        """The rewrites that lowering may make of ops, to say them as the engine runs them fastest."""
+        ...
+
+    def lower(self, graph: Graph, target: Target, opt_level: int, context: Context | None = None) -> EngineFiles:
+        """The files of a graph, every op of which it takes; the graph stays as it is but for dims found to be assumed.
+
+        `context` says which of the engine's `forms` may be used, is asked before each use, and counts them.
+        """
         ...
 
 

@@ -7,7 +7,7 @@ from .instruments import DumpIR, PrintAfter
 from .language.examples import example_graphs
 from .manager import Instrument, PassManager, PassRecord, op_count
 from .pipeline import parse_pipeline, pipeline_text
-from .registry import LEVELS, PASSES, Registry, registry, user_rules
+from .registry import LEVELS, PASSES, Registry, registry
 from .rewriter import No, Rewriter, Rule, rule
 from .rules import catalogue_by_topic
 
@@ -38,5 +38,4 @@ __all__ = [
     "registry",
     "rule",
     "unfused",
-    "user_rules",
 ]

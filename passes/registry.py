@@ -9,7 +9,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import TypeGuard, cast
 
 from irc.ir import Graph, UsageError
 
@@ -39,9 +39,16 @@ PASSES: tuple[type[Pass], ...] = (
 )
 
 # Folding comes before canonicalization, which reads constants, and after it again, because canonical forms expose new ones.
-# Merging comes when both have made equal things look equal. Rules compute with constants by ops, and the numbers that come
-# of it let more of them match.
-_FIRST: tuple[Pass, ...] = (DeadCode(), FoldConstants(), Canonicalize(), CommonSubexpressions(), FoldConstants())
+# Merging comes early, so that equal things are made canonical once, and again when that has made more of them look equal.
+# Rules compute with constants by ops, and the numbers that come of it let more of them match.
+_FIRST: tuple[Pass, ...] = (
+    DeadCode(),
+    FoldConstants(),
+    CommonSubexpressions(),
+    Canonicalize(),
+    CommonSubexpressions(),
+    FoldConstants(),
+)
 
 LEVELS: dict[str, tuple[Pass, ...]] = {
     "O0": (),
@@ -74,9 +81,10 @@ def rule_pass(one: Rule) -> type[Pass]:
 
 @dataclass(frozen=True)
 class Registry:
-    """The passes a pipeline text may name."""
+    """The passes a pipeline text may name, and the rules among what the user's files and installed packages add."""
 
     passes: Mapping[str, type[Pass]]
+    rules: tuple[Rule, ...] = ()
 
     def pipeline(self, text: str) -> tuple[Pass, ...]:
         """The passes a text stands for. Raises UsageError pointing into it."""
@@ -89,24 +97,24 @@ def registry(files: tuple[str | Path, ...] = ()) -> Registry:
     Importing a file runs it: it is the user's own code. Raises UsageError for a file that is missing, fails to import or
     defines no pass, and for a name that is taken.
     """
+    added = [(_additions(entry.load(), entry.name), f"entry point '{entry.name}'") for entry in _entry_points()]
+    added += [(_additions(_load(Path(file)), str(file)), str(file)) for file in files]
+    taken = {name for kind in PASSES for name in (kind.name, *(row[0] for row in kind.rewrites()))} if added else set[str]()
     found: dict[str, type[Pass]] = {kind.name: kind for kind in PASSES}
-    for entry in importlib.metadata.entry_points(group=ENTRY_POINT):
-        _add(found, _passes_in(entry.load(), entry.name), f"entry point '{entry.name}'")
-    for file in files:
-        _add(found, _passes_in(_load(Path(file)), str(file)), str(file))
-    return Registry(found)
+    rules: list[Rule] = []
+    for additions, where in added:
+        for one in additions:
+            kind = rule_pass(one) if isinstance(one, Rule) else one
+            if kind.name in taken or kind.name in LEVELS:
+                raise UsageError(f"there is a pass or rule '{kind.name}' already", location=where, hint="give it another name")
+            taken.add(kind.name)
+            found[kind.name] = kind
+            rules.extend([one] if isinstance(one, Rule) else [])
+    return Registry(found, tuple(rules))
 
 
-def _add(found: dict[str, type[Pass]], new: list[type[Pass]], where: str) -> None:
-    for kind in new:
-        if kind.name in found or kind.name in LEVELS:
-            raise UsageError(f"pass '{kind.name}' exists already", location=where, hint="give it another name")
-        found[kind.name] = kind
-
-
-def user_rules(files: tuple[str | Path, ...]) -> list[Rule]:
-    """The rules in the `.rules` files among the user's files. Raises UsageError, pointing into the file, for a mistake."""
-    return [rule for path in map(Path, files) if path.suffix == RULE_SUFFIX for rule in _read(path)]
+def _entry_points() -> importlib.metadata.EntryPoints:
+    return importlib.metadata.entry_points(group=ENTRY_POINT)
 
 
 def _read(path: Path) -> tuple[Rule, ...]:
@@ -136,19 +144,15 @@ def _load(path: Path) -> object:
     return module
 
 
-def _passes_in(thing: object, where: str) -> list[type[Pass]]:
-    candidates = (
-        list(cast("tuple[object, ...]", thing))
-        if isinstance(thing, tuple)
-        else [thing]
-        if not inspect.ismodule(thing)
-        else list(dict.fromkeys(v for v in vars(thing).values() if isinstance(v, (type, Rule))))
-    )
-    found: list[type[Pass]] = []
+def _additions(thing: object, where: str) -> list[type[Pass] | Rule]:
+    """The passes and rules in a module, a tuple of rules, or one thing. Raises UsageError where there is none."""
+    if isinstance(thing, tuple):
+        candidates = list(cast("tuple[object, ...]", thing))
+    else:
+        candidates = [v for v in vars(thing).values() if isinstance(v, (type, Rule))] if inspect.ismodule(thing) else [thing]
+    found: list[type[Pass] | Rule] = []
     for candidate in candidates:
-        if isinstance(candidate, Rule):
-            found.append(rule_pass(candidate))
-        elif inspect.isclass(candidate) and issubclass(candidate, Pass) and candidate.name and candidate not in PASSES:
+        if isinstance(candidate, Rule) or (_is_pass(candidate) and candidate not in PASSES):
             found.append(candidate)
     if not found:
         raise UsageError(
@@ -157,3 +161,7 @@ def _passes_in(thing: object, where: str) -> list[type[Pass]]:
             hint="subclass irc.passes.Pass with name=..., or decorate with @rule",
         )
     return found
+
+
+def _is_pass(thing: object) -> TypeGuard[type[Pass]]:
+    return inspect.isclass(thing) and issubclass(thing, Pass) and bool(thing.name)

@@ -132,8 +132,9 @@ class Rewriter:
     def run(self, starts: Iterable[Op] | None = None) -> None:
         """Apply rules until none applies anywhere; with `starts`, at these ops and whatever their rewriting touches."""
         # A fused region is a kernel already.
-        regions = {id(body) for op in self.graph.walk() if dialect.is_fused(op) for body in op.bodies}
-        for op in reversed(list(self.graph.walk() if starts is None else starts)):
+        every = list(self.graph.walk())
+        regions = {id(body) for op in every if dialect.is_fused(op) for body in op.bodies}
+        for op in reversed(every if starts is None else list(starts)):
             if id(op.graph) not in regions:
                 self._queue(op)
         while self._pending:
@@ -150,8 +151,9 @@ class Rewriter:
             self._visit(op)
 
     def _visit(self, op: Op) -> None:
+        self._root, self._created = op, []
+        remark = self.context.remark
         for one in self._candidates(op):
-            self._root, self._created = op, []
             try:
                 answer = one.function(op, self)
             except ModelError as error:
@@ -159,7 +161,8 @@ class Rewriter:
             if isinstance(answer, No):
                 if self._created:
                     self._discard()
-                self.context.miss(one.name, op, answer.reason, answer.matched)
+                if remark:
+                    self.context.miss(one.name, op, answer.reason, answer.matched)
                 continue
             values = (answer,) if isinstance(answer, Value) else tuple(answer)
             self._check(one, op, values)

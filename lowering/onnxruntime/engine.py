@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from importlib import metadata
 
 from irc.ir import DType, Graph, Op, UnsupportedError, clone_graph, emit, schema
-from irc.passes import unfused
+from irc.passes import Context, Rule, unfused
 from irc.runtime import WEIGHTS_FILE, OnnxRuntimeOptions, OptionValue, layout_weights
 
 from ..engine import YES, EngineFiles, Verdict, weight_view
 from ..targets import Target
-from .forms import legalize
+from .forms import RULES, legalize
 from .kernels import why_not
 
 # Below this, ops mean other things under the same form (GroupNormalization), so older models are not written.
@@ -64,15 +64,21 @@ class OnnxRuntime:
         )
         return tuple(each.to_manifest() for each in chosen)
 
-    def lower(self, graph: Graph, target: Target, opt_level: int) -> EngineFiles:
+    @property
+    def forms(self) -> Sequence[Rule]:
+        """What `lower` rewrites ops by."""
+        return RULES
+
+    def lower(self, graph: Graph, target: Target, opt_level: int, context: Context | None = None) -> EngineFiles:
         """The ONNX model of a graph. Raises UnsupportedError when no opset serves all its ops.
 
-        From O2 on, ops are said in the form that the engine runs fastest (`forms`); the graph given stays as it is.
+        From O2 on, ops are said in the form that the engine runs fastest, as far as `context` lets them; the graph given
+        stays as it is.
         """
         graph = unfused(graph)  # it takes no regions
         if opt_level >= 2:
             assumed, graph = graph.assumed_dims, clone_graph(graph)
-            legalize(graph)
+            legalize(graph, context)
             assumed |= graph.assumed_dims
         emitted = emit(graph, opset=choose_opset(graph), keep_inline=KEPT_INLINE)
         weights = {name: weight_view(tensor) for name, tensor in emitted.weights.items()}

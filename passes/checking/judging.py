@@ -121,12 +121,6 @@ def _norm(x: Array) -> float:
     return float(np.sqrt(np.einsum("i,i->", x, x)))
 
 
-def without_zero_signs(array: Any) -> Any:
-    """The array with 0.0 for each -0.0; what is no float array stays."""
-    known: Any = array
-    return np.asarray(known + known.dtype.type(0)) if isinstance(array, np.ndarray) and known.dtype.kind == "f" else known
-
-
 def tolerance(array: Any) -> float:
     """The relative L2 distance that rounding may come to for results of this dtype; none for what is no float."""
     if not isinstance(array, np.ndarray) or cast("Array", array).dtype.kind != "f":

@@ -20,8 +20,8 @@ from .judging import (
     nudged,
     tolerance,
     widened,
-    without_zero_signs,
 )
+from .pinning import pin
 from .regions import Region
 
 
@@ -32,7 +32,7 @@ class Sides:
         self._region = region
         self._count = len(region.old)
         self._wide: dict[int, Evaluator | EvaluationError] = {}
-        self._loses_zero_signs = any(op.is_a("Where") for op in region.ops)
+        self._pinned: dict[int, Evaluator | EvaluationError] = {}
         self._new: tuple[Mapping[str, Any], list[Any]] | None = None
         self._alone: tuple[Evaluator | EvaluationError, Evaluator | EvaluationError] | None = None
         self._both: Evaluator | None = None
@@ -69,12 +69,29 @@ class Sides:
     def gap(self, index: int, wanted: Any, got: Any, feed: Feed, contract: Contract) -> Gap | None:
         """How result `index` differs beyond what the contract allows, or None."""
         if contract is Contract.EXACT:
-            # The reference's own Where makes a chosen -0.0 to 0.0, so behind one the sign of a zero says nothing.
-            return bits_apart(*(map(without_zero_signs, (wanted, got)) if self._loses_zero_signs else (wanted, got)))
+            return self._bits_apart(index, wanted, got, feed)
         gap = apart(wanted, got, finite_inputs=not feed.special)
         if gap.distance <= tolerance(wanted):
             return None
         return gap if self._is_no_rounding(index, wanted, got, gap, feed) else None
+
+    def _bits_apart(self, index: int, wanted: Any, got: Any, feed: Feed) -> Gap | None:
+        """How bits differ that the reference does not leave open."""
+        gap = bits_apart(wanted, got)
+        if gap is None:
+            return None
+        try:
+            first, second = (self._in_pinned(side, feed) for side in (0, 1))
+        except EvaluationError:
+            return gap
+        return bits_apart(first[index], second[index])
+
+    def _in_pinned(self, side: int, feed: Feed) -> list[Any]:
+        if side not in self._pinned:
+            program = self._region.program(((self._region.old, self._region.new)[side],))
+            pin(program)
+            self._pinned[side] = _evaluator(program)
+        return _run(self._pinned[side], feed.arrays)
 
     def _is_no_rounding(self, index: int, wanted: Any, got: Any, gap: Gap, feed: Feed) -> bool:
         """Whether a gap is more than another order of operations may come to.

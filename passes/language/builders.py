@@ -9,7 +9,9 @@ from collections.abc import Sequence
 
 from irc.ir import Dim, Tensor, TensorType, Value, dims, types
 
-from .functions import Function
+from .. import precise
+from ..rewriter import No
+from .functions import Function, Numbers
 from .match import Match, Unproven
 
 
@@ -89,6 +91,42 @@ def filled(found: Match, number: float, size: Dim, like: Value) -> Value:
     return found.rewriter.constant(Tensor.from_array(np.full([size], number).astype(dtype.numpy), dtype))
 
 
+def again(found: Match, made: Value, *operands: Value | None) -> Value:
+    """The op that makes a value, with its attributes and other operands."""
+    op, given = made.op, list(operands)
+    if op is None:
+        raise Unproven("no op makes what is to be made again")
+    while given and given[-1] is None:
+        given.pop()
+    return found.rewriter.op(op.name, given, dict(op.attributes), results=len(op.results), domain=op.domain)
+
+
+def scaled(found: Match, constant: Value, factors: Numbers) -> Value:
+    """A constant times numbers shaped to multiply it with, rounded once; nothing may overflow or vanish."""
+    tensor = constant.constant
+    if tensor is None or tensor.dtype not in precise.FLOATS:
+        raise Unproven("a weight is not constant")
+    return _constant(found, precise.scaled(tensor, factors))
+
+
+def bias(found: Match, numbers: Numbers, convolution: Value) -> Value:
+    """Numbers for the channels that a convolution makes, one or one for each, as its bias."""
+    op = convolution.op
+    weight = None if op is None else op.constant_operand(1)
+    if op is None or weight is None or weight.dtype not in precise.FLOATS:
+        raise Unproven("a weight is not constant")
+    channels = weight.shape[0] if op.is_a("Conv") else weight.shape[1] * op.integer("group", 1)
+    if numbers.size not in (1, channels):
+        raise Unproven("it is not one number per channel")
+    return _constant(found, precise.bias_of(numbers, channels, weight.dtype))
+
+
+def _constant(found: Match, made: Tensor | No) -> Value:
+    if isinstance(made, No):
+        raise Unproven(made.reason)
+    return found.rewriter.constant(made)
+
+
 BUILDERS: dict[str, Function] = {
     one.name: one
     for one in (
@@ -99,5 +137,8 @@ BUILDERS: dict[str, Function] = {
         Function("transpose", transpose, 2, 2),
         Function("cast", cast, 2, 2),
         Function("filled", filled, 3, 3),
+        Function("again", again, 2, None),
+        Function("scaled", scaled, 2, 2),
+        Function("bias", bias, 2, 2),
     )
 }

@@ -34,7 +34,6 @@ from .tree import (
 ARITHMETIC = {"+": "Add", "-": "Sub", "*": "Mul", "/": "Div", "**": "Pow", "@": "MatMul"}
 
 
-@lru_cache(maxsize=65536)
 def is_scalar(node: Expression) -> bool:
     """Whether an expression stands for a number or list, and no value of the graph."""
     match node:
@@ -66,7 +65,7 @@ class Builder:
                 if let.name[0] == "%":
                     self.found.values[let.name[1:]] = self.value(let.value, None)
             results = self.found.root.results
-            made = [self._needed(node, results[i].type) for i, node in enumerate(replacements)]
+            made = [self._needed(node, results[i].type) for i, node in enumerate(replacements[: len(results)])]
         except Unproven as unproven:
             return No(str(unproven))
         return (*made, *results[len(made) :])

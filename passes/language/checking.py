@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from irc.ir import closest, schema, types
 
@@ -43,15 +43,16 @@ def check_rule(rule: RuleTree, source: Source) -> None:
                 hint = closest(word, [*KINDS, *types.BY_TEXT])
                 raise source.error(f"there is no type '{word}'", declaration.place, hint)
         names.dims |= {item.name for item in declaration.shape or () if item.name}
-    for condition, text in rule.conditions:
-        if not is_scalar(condition):
-            raise source.error(f"`{text}` is a value, not a condition", condition.place)
-        _check_uses(condition, names, source)
+    matched = set(names.values)
     for let in rule.lets:
         _check_uses(let.value, names, source)
         if let.name[0] == "$" and not is_scalar(let.value):
             raise source.error(f"{let.name} would be a value; call it %{let.name[1:]}", let.place)
         (names.values if let.name[0] == "%" else names.scalars).add(let.name[1:])
+    for condition, text in rule.conditions:
+        if not is_scalar(condition):
+            raise source.error(f"`{text}` is a value, not a condition", condition.place)
+        _check_uses(condition, replace(names, values=matched), source)
     for replacement in rule.replacements:
         _check_uses(replacement, names, source)
     for choice in rule.choices:

@@ -14,7 +14,7 @@ from ..rewriter import Needs, No, Rewriter, Rule
 from .building import ARITHMETIC, Builder
 from .checking import check_rule, duplicates
 from .errors import Source
-from .match import Match
+from .match import Match, admitted
 from .op_pattern import AttributePattern, OpPattern
 from .patterns import (
     AliasPattern,
@@ -32,6 +32,7 @@ from .tree import (
     Alias,
     Alternatives,
     Binary,
+    Call,
     Expression,
     Listing,
     Number,
@@ -166,14 +167,19 @@ class _Compiler:
     def __init__(self, tree: RuleTree, source: Source) -> None:
         self.source = source
         self.copied = {alias for r in (*tree.replacements, *(let.value for let in tree.lets)) for alias in _copied(r)}
+        self.aliases = {node.name for node in walk(tree.pattern) if isinstance(node, Alias)}
+        self.dtypes = {name: admitted(given.dtypes) for given in tree.declarations for name in given.names}
+        self.constants = {name for condition, _ in tree.conditions for name in _surely_constant(condition)}
 
     def pattern(self, node: Expression) -> Pattern:
         """The pattern an expression stands for. Raises RuleError for one that is no pattern."""
         match node:
             case ValueName(name=name, suffix="..."):
                 return RestPattern(name)
+            case ValueName(name=name) if name in self.aliases:
+                return AliasPattern(name, 0)
             case ValueName(name=name, suffix=suffix):
-                return AnyPattern(name, suffix == "?")
+                return AnyPattern(name, suffix == "?", self.dtypes.get(name), name in self.constants)
             case Number(value=value, tolerance=tolerance):
                 return NumberPattern(value, tolerance)
             case ScalarName(name=name):
@@ -248,6 +254,17 @@ class _Compiler:
                 return None
             case _:
                 raise self.source.error("a list in a pattern holds integers and names", node.place)
+
+
+def _surely_constant(condition: Expression) -> list[str]:
+    """The names that `constant(...)` asks about, where the condition holds only if all of them are."""
+    match condition:
+        case Call(name="constant", arguments=arguments):
+            return [argument.name for argument in arguments if isinstance(argument, ValueName)]
+        case Binary(operator="and", left=left, right=right):
+            return [*_surely_constant(left), *_surely_constant(right)]
+        case _:
+            return []
 
 
 def _copied(node: Expression) -> list[str]:

@@ -108,6 +108,7 @@ class _Maker:
     dtypes: dict[tuple[str, ...], DType] = field(default_factory=dict[tuple[str, ...], DType])
     inner: list[Op] = field(default_factory=list[Op])
     literals: list[Op] = field(default_factory=list[Op])
+    made: set[Op] = field(default_factory=set[Op])
     edges: list[tuple[Op, int]] = field(default_factory=list[tuple[Op, int]])
 
     def __post_init__(self) -> None:
@@ -233,8 +234,9 @@ class _Maker:
             make(name, flat, at(f"{name}-{self.graph.size}"), attributes=given, results=count, domain=domain)
         )
         self.inner.append(made)
+        self.made.add(made)
         for index, operand in enumerate(flat):
-            if operand is not None and operand.op in self.inner:
+            if operand is not None and operand.op in self.made:
                 self.edges.append((made, index))
         return made
 
@@ -298,8 +300,11 @@ class _Maker:
         dtype = self._dtype(declaration, wanted)
         sizes, named = self._shape(declaration)
         if declared in self.constants:
-            tensor = random_tensor(dtype, sizes, self.rng, self.bounds.get(declared))
-            return self.graph.append(constant_op(tensor, at(name), name)).result
+            bounds = self.bounds.get(declared)
+            constant = self.graph.append(constant_op(random_tensor(dtype, sizes, self.rng, bounds), at(name), name))
+            if bounds is not None and bounds[0] == bounds[1]:
+                self.literals.append(constant)
+            return constant.result
         shape: tuple[Dim, ...] = tuple(named) if self.symbolic else tuple(sizes)
         return self.graph.add_input(name, TensorType(dtype, shape))
 

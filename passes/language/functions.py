@@ -10,12 +10,20 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
-from irc.ir import Dim, DType, Op, SymbolicDim, Tensor, TensorType, Value, dims, schema, shapes
+from irc.ir import Dim, DType, Op, SymbolicDim, Tensor, TensorType, Value, dims, shapes
 
+from .. import precise
+from ..permutations import permutation_of
 from .match import Match
+from .patterns import is_constant
 
-_DEEPEST = 8
+Numbers = npt.NDArray[np.float64]
+
+_SMALL = frozenset(d for d in DType if d.is_integer and d.bits <= 32)
+_MOST_NUMBERS = 2**16
+"""More elements than there are channels."""
 
 
 @dataclass(frozen=True)
@@ -35,23 +43,11 @@ class Function:
 
 def constant(found: Match, *values: Value | None) -> bool:
     """Whether all values are constants, or computed from constants only; an absent one is."""
-    return all(value is None or is_constant(value, _DEEPEST) for value in values)
+    return all(value is None or is_constant(value) for value in values)
 
 
-def is_constant(value: Value, depth: int) -> bool:
-    """Whether constant folding can compute a value, looking `depth` ops back."""
-    op = value.op
-    if op is None:
-        return False
-    if op.is_constant:
-        return True
-    if depth == 0 or op.bodies or not op.operands or not schema.is_deterministic(op):
-        return False
-    return all(operand is None or is_constant(operand, depth - 1) for operand in op.operands)
-
-
-def absent(found: Match, value: Value | None) -> bool:
-    """Whether an optional operand is absent."""
+def absent(found: Match, value: object) -> bool:
+    """Whether an optional operand or attribute is absent."""
     return value is None
 
 
@@ -69,6 +65,18 @@ def dim(found: Match, value: Value, axis: int) -> object:
 def shape(found: Match, value: Value) -> object:
     """All dims, every one known or named."""
     return None if value.shape is None or any(d is None for d in value.shape) else value.shape
+
+
+def sizes(found: Match, value: Value, along: tuple[int, ...]) -> object:
+    """The dims along some axes, every one known or named."""
+    chosen = [dim(found, value, axis) for axis in along]
+    return None if any(d is None for d in chosen) else tuple(chosen)
+
+
+def content(found: Match, value: Value | None) -> object:
+    """The elements of a value that says a shape, every one known or named."""
+    known = shapes.content_of(value)
+    return None if known is None or any(d is None for d in known) else tuple(known)
 
 
 def size(found: Match, value: Value) -> object:
@@ -149,14 +157,21 @@ def compose(found: Match, outer: tuple[int, ...], inner: tuple[int, ...]) -> tup
     return tuple(inner[i] for i in outer) if len(outer) == len(inner) else None
 
 
+def permutation(found: Match, transposed: Value) -> tuple[int, ...] | None:
+    """In which order a Transpose puts the dims, also where it is left to reverse them."""
+    return None if transposed.op is None else permutation_of(transposed.op)
+
+
 def swaps_last(found: Match, permutation: tuple[int, ...]) -> bool:
     """Whether a permutation swaps the last two dims and leaves the others."""
     count = len(permutation)
     return count >= 2 and permutation == (*range(count - 2), count - 1, count - 2)
 
 
-def all_of(found: Match, value: Value, low: float, high: float) -> bool:
-    """Whether all elements of a constant lie in [low, high]; NaN does not."""
+def all_of(found: Match, value: Value | Numbers, low: float, high: float) -> bool:
+    """Whether all elements of a constant, or all numbers, lie in [low, high]; NaN does not."""
+    if isinstance(value, np.ndarray):
+        return bool(((value >= low) & (value <= high)).all())
     tensor = value.constant
     if tensor is None or not (tensor.dtype.is_float or tensor.dtype.is_integer):
         return False
@@ -194,7 +209,7 @@ def _uniform(tensor: Tensor) -> float | int | None:
 def integers(found: Match, value: Value | None) -> tuple[int, ...] | None:
     """The elements of an integer constant of rank 0 or 1."""
     tensor = None if value is None else value.constant
-    if tensor is None or not tensor.dtype.is_integer or len(tensor.shape) > 1 or tensor.size > 64:
+    if tensor is None or not tensor.dtype.is_integer or len(tensor.shape) > 1 or tensor.size > _MOST_NUMBERS:
         return None
     return tuple(int(v) for v in tensor.to_list())
 
@@ -210,8 +225,79 @@ def spatial(found: Match, value: Value) -> int | None:
     return None if value.shape is None or len(value.shape) < 2 else len(value.shape) - 2
 
 
-def sqrt(found: Match, number: float) -> float | None:
+def numbers(found: Match, given: Value | float) -> Numbers | None:
+    """The elements of a finite constant, exactly, in f64."""
+    if not isinstance(given, Value):
+        return np.asarray([given], np.float64)
+    tensor = given.constant
+    if tensor is None or not (tensor.dtype in precise.FLOATS or tensor.dtype in _SMALL) or tensor.size > _MOST_NUMBERS:
+        return None
+    array = tensor.array.reshape(-1).astype(np.float64)
+    return array if np.isfinite(array).all() else None
+
+
+def per_output(found: Match, given: Numbers, convolution: Value) -> Numbers | None:
+    """Numbers for the channels that a convolution makes, shaped to multiply its weight with."""
+    op = convolution.op
+    return None if op is None else _by_rows(given, op) if op.is_a("Conv") else _in_groups(given, op)
+
+
+def per_input(found: Match, given: Numbers, convolution: Value) -> Numbers | None:
+    """Numbers for the channels that a convolution reads, shaped to multiply its weight with."""
+    op = convolution.op
+    return None if op is None else _in_groups(given, op) if op.is_a("Conv") else _by_rows(given, op)
+
+
+def _by_rows(given: Numbers, convolution: Op) -> Numbers | None:
+    shape = convolution.needed(1).shape
+    if shape is None or len(shape) < 3 or given.size not in (1, shape[0]):
+        return None
+    return given.reshape(-1, *[1] * (len(shape) - 1))
+
+
+def _in_groups(given: Numbers, convolution: Op) -> Numbers | None:
+    """The second dim of a weight counts channels within the group that the first dim belongs to."""
+    shape, group = convolution.needed(1).shape, convolution.integer("group", 1)
+    if shape is None or len(shape) < 3 or not isinstance(shape[0], int) or not isinstance(shape[1], int):
+        return None
+    if group < 1 or shape[0] % group or given.size not in (1, shape[1] * group):
+        return None
+    if given.size == 1:
+        return given
+    rows = np.repeat(given.reshape(group, -1), shape[0] // group, axis=0)
+    return rows.reshape(*rows.shape, *[1] * (len(shape) - 2))
+
+
+def weighed(found: Match, weight: Value, given: Numbers) -> Numbers | None:
+    """The sum of each row of a constant times numbers shaped to multiply it with."""
+    tensor = weight.constant
+    if tensor is None or tensor.dtype not in precise.FLOATS or tensor.byte_count > precise.MOST_COMPUTED or not tensor.size:
+        return None
+    with np.errstate(all="ignore"):
+        sums = np.multiply(tensor.array, given, dtype=np.float64).reshape(tensor.shape[0], -1).sum(axis=1)
+    return sums if np.isfinite(sums).all() else None
+
+
+def unpadded(found: Match, convolution: Value) -> bool:
+    """Whether a convolution reads nothing outside its input."""
+    return convolution.op is not None and is_unpadded(convolution.op)
+
+
+def is_unpadded(op: Op) -> bool:
+    """Whether a convolution or pool puts nothing around its input."""
+    auto = op.string("auto_pad", "NOTSET")
+    return auto == "VALID" or (auto == "NOTSET" and not any(op.integers("pads") or ()))
+
+
+def replaceable(found: Match, value: Value) -> bool:
+    """Whether another constant in place of one leaves no large one standing for others."""
+    return precise.may_be_replaced(value)
+
+
+def sqrt(found: Match, number: float | Numbers) -> float | Numbers | None:
     """The square root."""
+    if isinstance(number, np.ndarray):
+        return np.sqrt(number) if (number >= 0).all() else None
     return math.sqrt(number) if number >= 0 else None
 
 
@@ -223,6 +309,11 @@ def absolute(found: Match, number: float) -> float:
 def repeated(found: Match, item: object, count: int) -> tuple[object, ...]:
     """A list of the same element."""
     return (item,) * count
+
+
+def part(found: Match, items: tuple[object, ...], start: int, stop: int | None) -> tuple[object, ...]:
+    """The elements of a list from `start` up to and without `stop`, which count from the end where they are negative."""
+    return items[start:stop]
 
 
 def counting(found: Match, start: int, stop: int) -> tuple[int, ...]:
@@ -242,6 +333,8 @@ FUNCTIONS: dict[str, Function] = {
         _listed(rank, 1, 1),
         _listed(dim, 2, 2),
         _listed(shape, 1, 1),
+        _listed(sizes, 2, 2),
+        _listed(content, 1, 1),
         _listed(size, 1, 1),
         _listed(dtype, 1, 1),
         _listed(same_shape, 2, 2),
@@ -254,6 +347,7 @@ FUNCTIONS: dict[str, Function] = {
         _listed(axes, 2, 2),
         _listed(inverse, 1, 1),
         _listed(compose, 2, 2),
+        _listed(permutation, 1, 1),
         _listed(swaps_last, 1, 1),
         _listed(all_of, 3, 3),
         _listed(modest, 1, None),
@@ -261,9 +355,16 @@ FUNCTIONS: dict[str, Function] = {
         _listed(integers, 1, 1),
         _listed(maker, 1, 1),
         _listed(spatial, 1, 1),
+        _listed(numbers, 1, 1),
+        _listed(per_output, 2, 2),
+        _listed(per_input, 2, 2),
+        _listed(weighed, 2, 2),
+        _listed(unpadded, 1, 1),
+        _listed(replaceable, 1, 1),
         _listed(sqrt, 1, 1),
         _listed(absolute, 1, 1),
         _listed(repeated, 2, 2),
+        _listed(part, 3, 3),
         _listed(counting, 2, 2),
     )
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import TYPE_CHECKING
 
 from irc.ir import Dim, DType, Graph, Op, TensorType, Value, dims
@@ -67,14 +68,16 @@ class Match:
             if op is self.root:
                 continue
             if op.graph is not self.root.graph:
-                self.fail(f"{op} stands in another body")
+                if self.remark:
+                    self.fail(f"{op} stands in another body")
                 return False
             if shared:
                 continue
             for result in op.results:
                 for user, _ in result.uses:
                     if isinstance(user, Graph) or user not in self.matched:
-                        self.fail(f"the result of {op} is used elsewhere too")
+                        if self.remark:
+                            self.fail(f"the result of {op} is used elsewhere too")
                         return False
         return True
 
@@ -98,7 +101,7 @@ class Match:
         kind = value.type
         if not isinstance(kind, TensorType):
             return "has no known tensor type"
-        if not any(admits(word, kind.dtype) for word in declaration.dtypes):
+        if kind.dtype not in admitted(declaration.dtypes):
             return f"is {kind.dtype.text}, not {' or '.join(declaration.dtypes)}"
         if declaration.shape is None:
             return None
@@ -160,9 +163,10 @@ KINDS: dict[str, frozenset[DType]] = {
 KINDS["number"] = KINDS["float"] | KINDS["int"]
 
 
-def admits(word: str, dtype: DType) -> bool:
-    """Whether a dtype or kind of dtypes, as written in `given`, admits a dtype."""
-    return dtype in KINDS[word] if word in KINDS else dtype.text == word
+@cache
+def admitted(words: tuple[str, ...]) -> frozenset[DType]:
+    """The dtypes that dtypes and kinds of dtypes, as written in `given`, admit."""
+    return frozenset(dtype for word in words for dtype in KINDS.get(word) or {d for d in DType if d.text == word})
 
 
 def _shown(shape: tuple[Dim, ...]) -> str:

@@ -126,7 +126,8 @@ class OpPattern:
         for wanted in self.attributes:
             actual = attribute_of(op, wanted.attribute)
             if actual is None and not wanted.optional and wanted.name is not None:
-                found.fail(f"{op} has no attribute {wanted.attribute}")
+                if found.remark:
+                    found.fail(f"{op} has no attribute {wanted.attribute}")
                 return False
             if wanted.name is None:
                 if wanted.literal is not None and not equal_attributes(actual, wanted.literal):
@@ -135,7 +136,8 @@ class OpPattern:
                     return False
             elif wanted.name in found.scalars:
                 if not equal_attributes(actual, found.scalars[wanted.name]):
-                    found.fail(f"{op} has another {wanted.attribute}")
+                    if found.remark:
+                        found.fail(f"{op} has another {wanted.attribute}")
                     return False
             else:
                 found.scalars[wanted.name] = actual

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import numpy as np
 
-from irc.ir import DType, Op, Tensor, Value
+from irc.ir import DType, Op, Tensor, TensorType, Value, schema
 
 if TYPE_CHECKING:
     from .op_pattern import OpPattern
@@ -54,17 +54,39 @@ class Pattern(Protocol):
         ...
 
 
+_DEEPEST = 8
+
+
+def is_constant(value: Value, depth: int = _DEEPEST) -> bool:
+    """Whether constant folding can compute a value, looking `depth` ops back."""
+    op = value.op
+    if op is None:
+        return False
+    if op.is_constant:
+        return True
+    if depth == 0 or op.bodies or not op.operands or not schema.is_deterministic(op):
+        return False
+    return all(operand is None or is_constant(operand, depth - 1) for operand in op.operands)
+
+
 @dataclass(frozen=True)
 class AnyPattern:
-    """`%x`, `%x?` or `_`: any value; where the name is bound already, that very value or an equal small constant."""
+    """`%x`, `%x?` or `_`: any value; where the name is bound already, that very value or an equal small constant.
+
+    `dtypes` and `constant` are what the rule asks of the value in any case, asked before anything else is tried.
+    """
 
     name: str
     optional: bool = False
+    dtypes: frozenset[DType] | None = None
+    constant: bool = False
 
     def match(self, value: Value | None, rest: Goals, found: Bindings) -> bool:
         """See Pattern."""
         if value is None and not self.optional:
             found.fail(f"%{self.name} is absent")
+            return False
+        if value is not None and not self._admits(value, found):
             return False
         if not self.name:
             return found.proceed(rest)
@@ -78,6 +100,17 @@ class AnyPattern:
             return True
         del found.values[self.name]
         return False
+
+    def _admits(self, value: Value, found: Bindings) -> bool:
+        kind = value.type
+        if self.dtypes is not None and not (isinstance(kind, TensorType) and kind.dtype in self.dtypes):
+            if found.remark:
+                found.fail(f"%{self.name} is {kind}, which the rule does not admit")
+            return False
+        if self.constant and not is_constant(value):
+            found.fail(f"%{self.name} is not constant")
+            return False
+        return True
 
     def roots(self) -> Iterator[OpPattern]:
         """None: it says nothing about the op."""

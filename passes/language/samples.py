@@ -10,15 +10,17 @@ import numpy as np
 from irc.ir import DType, Tensor
 
 from .substitute import walk
-from .tree import Call, Number, RuleTree, ValueName
+from .tree import Call, Number, RuleTree, Unary, ValueName
 
 
 def constant_names(rule: RuleTree) -> set[str]:
     """The operands that `where constant(...)`, or a function of elements, asks to be constants."""
     found: set[str] = set()
     for condition, _ in rule.conditions:
+        negations = [node for node in walk(condition) if isinstance(node, Unary) and node.operator == "not"]
+        refused = {inner for negation in negations for inner in walk(negation)}
         for node in walk(condition):
-            if isinstance(node, Call) and node.name in ("constant", "all_of", "uniform", "integers"):
+            if node not in refused and isinstance(node, Call) and node.name in ("constant", "all_of", "uniform", "integers"):
                 found |= {a.name for a in node.arguments if isinstance(a, ValueName)}
     return found
 

@@ -9,11 +9,14 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Callable
+from typing import Any, cast
+
+import numpy as np
 
 from irc.ir import Dim, SymbolicDim, Value, dims
 
 from .attributes import as_list
-from .functions import FUNCTIONS
+from .functions import FUNCTIONS, Numbers
 from .match import Match, Unproven
 from .tree import (
     Alias,
@@ -86,6 +89,8 @@ def _either(left: Expression, right: Expression, found: Match) -> object:
         first = evaluate(left, found)
     except Unproven:
         first = None
+    if isinstance(first, np.ndarray):
+        return cast("Numbers", first)
     return first or evaluate(right, found)
 
 
@@ -126,6 +131,8 @@ def _arithmetic(sign: str, left: object, right: object) -> object:
         if answer is None:
             raise Unproven("the size is not known")
         return answer
+    if any(isinstance(side, np.ndarray) for side in (left, right)):
+        return _elementwise(sign, left, right)
     if not isinstance(left, (int, float)) or not isinstance(right, (int, float)):
         raise Unproven(f"`{sign}` is not defined for {left} and {right}")
     if sign == "/" and isinstance(left, int) and isinstance(right, int) and right and left % right == 0:
@@ -134,6 +141,21 @@ def _arithmetic(sign: str, left: object, right: object) -> object:
         return _NUMBERS[sign](left, right)
     except (ArithmeticError, ValueError):
         raise Unproven(f"{left} {sign} {right} has no value") from None
+
+
+def _elementwise(sign: str, left: object, right: object) -> Numbers:
+    """Numbers one by one, as `numbers(%a)` gives them, or a number with each; they stay finite."""
+    if sign not in _DIMS or any(not isinstance(side, (int, float, np.ndarray)) for side in (left, right)):
+        raise Unproven(f"`{sign}` is not defined for lists of numbers")
+    try:
+        with np.errstate(all="ignore"):
+            made = _NUMBERS[sign](cast("Any", left), cast("Any", right))
+    except ValueError:
+        raise Unproven(f"`{sign}` is given lists of different length") from None
+    numbers = np.asarray(made, np.float64)
+    if not np.isfinite(numbers).all():
+        raise Unproven("a number computed from constants is not finite")
+    return numbers
 
 
 def equal(left: object, right: object, found: Match) -> bool:
@@ -148,9 +170,18 @@ def equal(left: object, right: object, found: Match) -> bool:
         return True
     if isinstance(left, Value) or isinstance(right, Value):
         return left is right
+    if any(isinstance(side, np.ndarray) for side in (left, right)):
+        return _equal_numbers(left, right)
     if isinstance(left, float) and isinstance(right, (int, float)):
         return left == right or math.isclose(left, right, rel_tol=1e-7)
     return left == right
+
+
+def _equal_numbers(left: object, right: object) -> bool:
+    """Whether numbers are equal one by one, or all to one."""
+    first, second = (np.asarray(side).reshape(-1) for side in (left, right))
+    fits = first.size == second.size or 1 in (first.size, second.size)
+    return fits and bool((first == second).all())
 
 
 def different(left: object, right: object) -> bool:
@@ -158,6 +189,8 @@ def different(left: object, right: object) -> bool:
     if isinstance(left, SymbolicDim) or isinstance(right, SymbolicDim):
         gap = dims.add(_dim(left), dims.negate(_dim(right)))
         return isinstance(gap, int) and gap != 0
+    if any(isinstance(side, np.ndarray) for side in (left, right)):
+        return not _equal_numbers(left, right)
     return left != right
 
 

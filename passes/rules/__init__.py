@@ -34,7 +34,7 @@ from . import (
 
 @dataclass(frozen=True)
 class Topic:
-    """One part of the catalogue: the rules of `NAME.rules`, and those written in Python."""
+    """One part of the catalogue: the rules of `NAME.rules`, if there is one, and those written in Python."""
 
     name: str
     functions: tuple[Rule, ...] = ()
@@ -47,7 +47,9 @@ class Topic:
 
 @cache
 def _from_file(name: str) -> tuple[Rule, ...]:
-    return load_rules(Path(__file__).with_name(f"{name}.rules"))
+    """The rules of a topic's file; a topic of which nothing can be data has none."""
+    path = Path(__file__).with_name(f"{name}.rules")
+    return load_rules(path) if path.is_file() else ()
 
 
 TOPICS: tuple[Topic, ...] = (

@@ -1,7 +1,6 @@
-"""What an op does to each channel, y = x * scale + shift with constants, and constants multiplied without losing anything.
+"""What an op does to each channel, y = x * scale + shift with constants, for what absorbs it.
 
-Law: a product of constants is used only if it is finite, has zeros where its factors have, and is as precise as its dtype
-allows; else an infinity that meets a zero, or a number too small for its dtype, would change the answer.
+Law: a step is one only if its numbers are finite and its constants do not stretch its operand.
 """
 
 from __future__ import annotations
@@ -10,18 +9,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 
 from irc.ir import DType, Op, Tensor, TensorType, Value
 
+from ..precise import FLOATS, MOST_COMPUTED, Floats, bias_of, copies_too_much, rounded, scaled
 from ..rewriter import No, Rule
 
-Floats = npt.NDArray[np.float64]
-
 AFFINE = ("BatchNormalization", "Mul", "Div", "Add", "Sub", "Neg")
-FLOATS = (DType.F16, DType.BF16, DType.F32, DType.F64)
-SMALLEST = {DType.F16: 2.0**-14, DType.BF16: 2.0**-126, DType.F32: 2.0**-126, DType.F64: 2.0**-1022}
-_EPSILON = {DType.F16: 2.0**-10, DType.BF16: 2.0**-7, DType.F32: 2.0**-23, DType.F64: 2.0**-52}
 _ONE: Floats = np.ones(1)
 
 
@@ -109,52 +103,6 @@ def plus(first: Floats | None, second: Floats | None) -> Floats | None:
     return second if first is None else first if second is None else first + second
 
 
-def rounded(exact: Floats, dtype: DType) -> Tensor | No:
-    """Exact numbers in a dtype that holds them all, no zero and no subnormal standing for something larger."""
-    with np.errstate(all="ignore"):
-        array = exact.astype(dtype.numpy)
-    if not np.isfinite(array).all():
-        return No("a product of constants is not finite")
-    small = np.abs(array) < SMALLEST[dtype]
-    if not exact[small].any():
-        return Tensor.from_array(array, dtype)
-    if ((array == 0) & (exact != 0)).any():
-        return No("a product of constants is too small for its dtype")
-    if np.abs(array.astype(np.float64) - exact).sum() > _EPSILON[dtype] * np.abs(exact).sum():
-        return No("products of constants are too small for their dtype")
-    return Tensor.from_array(array, dtype)
-
-
-def scaled(weight: Tensor, factors: Floats | None) -> Tensor | No:
-    """A constant times factors that broadcast to its shape, or the constant itself."""
-    if factors is None:
-        return weight
-    if weight.byte_count > MOST_COMPUTED:
-        return No("its weight is too large to compute with")
-    with np.errstate(all="ignore"):
-        return rounded(weight.array.astype(np.float64) * factors, weight.dtype)
-
-
-def bias_of(numbers: Floats, channels: int, dtype: DType) -> Tensor | No:
-    """A vector of one number for each channel."""
-    with np.errstate(all="ignore"):
-        array = np.broadcast_to(numbers, (channels,)).astype(dtype.numpy)
-    return Tensor.from_array(array, dtype) if np.isfinite(array).all() else No("a bias is not finite")
-
-
-MOST_COMPUTED = 2**28
-"""Bytes of a weight above which it is left as it is: most likely a mapped file that would have to be held in memory."""
-
-MOST_COPIED = 2**20
-"""Bytes of a weight that several ops use, above which none of them gets a copy of its own."""
-
-
-def copies_too_much(op: Op, index: int = 1) -> bool:
-    """Whether another weight for `op` would leave a large one standing for others, such as a table of embeddings."""
-    value = op.needed(index)
-    return not value.has_one_use and value.constant is not None and value.constant.byte_count > MOST_COPIED
-
-
 def dtype_of(value: Value) -> DType | None:
     """The dtype of a tensor value, or None."""
     return value.type.dtype if isinstance(value.type, TensorType) else None
@@ -214,7 +162,6 @@ __all__ = [
     "AFFINE",
     "FLOATS",
     "MOST_COMPUTED",
-    "SMALLEST",
     "Floats",
     "Step",
     "along",

@@ -121,10 +121,18 @@ def _combined(name: str, a: Interval, b: Interval, summed: int) -> Interval:
     return Interval(a.low + b.low, a.high + b.high, nan)
 
 
+_CACHED = 1 << 18
+"""How many elements of a weight are looked at twice while the processor's cache holds them."""
+
+
+@lru_cache(maxsize=4)
 def _interval_of_tensor(tensor: Tensor) -> Interval:
     if not tensor.size or not (tensor.dtype.is_float or tensor.dtype.is_integer):
         return _ANYTHING
-    low, high = float(tensor.array.min()), float(tensor.array.max())
+    array = tensor.array
+    flat = (array if array.flags.c_contiguous else array.T).reshape(-1)  # a weight that is a transposed view stays one
+    parts = [flat[start : start + _CACHED] for start in range(0, flat.size, _CACHED)]
+    low, high = float(np.min([part.min() for part in parts])), float(np.max([part.max() for part in parts]))
     return _ANYTHING if math.isnan(low) or math.isnan(high) else Interval(low, high, False)
 
 
@@ -193,7 +201,7 @@ class _Rows:
     @property
     def limit(self) -> float:
         """The largest absolute value; infinite or NaN where there is none."""
-        return self.length * _norm(self.weight) + self.shift
+        return self.length * _longest(self.weight) + self.shift
 
 
 def largest_score(query: Value, key: Value, value: Value, scale: float) -> float | None:
@@ -320,7 +328,7 @@ def _reshaped(roles: tuple[str, ...], shape: tuple[Dim, ...], source: tuple[Dim,
 
 
 def _product(op: Op, roles: tuple[str, ...], gain: float, shift: float) -> _Rows | None:
-    """Σ x_i w_ij is at most |x| |w_j| (Cauchy and Schwarz), and a column w_j no longer than the whole of w."""
+    """Σ x_i w_ij is at most |x| |w_j| (Cauchy and Schwarz)."""
     weight = op.constant_operand(1)
     if weight is None or len(weight.shape) != 2 or (roles != ("b", "s", "d") and {*roles[:-1]} != {"r"}):
         return None
@@ -335,19 +343,10 @@ def _product(op: Op, roles: tuple[str, ...], gain: float, shift: float) -> _Rows
     return _Rows(source, length * gain, weight, shift + gain * added)
 
 
-_MARGIN = 1.1
-
-
-@lru_cache(maxsize=4)
-def _norm(weight: Tensor) -> float:
-    """A bound of the length of any row or column: that of all elements together; infinite or NaN where an element is.
-
-    One pass over the weight, on one thread. What rounding loses of a sum of squares is far below the margin.
-    """
-    array = weight.array
-    flat = (array if array.flags.c_contiguous else array.T).reshape(-1)  # a weight that is a transposed view stays one
-    with np.errstate(all="ignore"):
-        return _MARGIN * math.sqrt(float(np.einsum("i,i->", flat, flat))) if weight.size else 0.0
+def _longest(weight: Tensor) -> float:
+    """A bound of the length of any row or column, sqrt(n) max |w|; infinite or NaN where an element is."""
+    found = _interval_of_tensor(weight)
+    return math.sqrt(max(weight.shape)) * found.size if weight.size else 0.0
 
 
 def _bounded_row(value: Value, depth: int) -> tuple[Value, float] | None:

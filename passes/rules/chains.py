@@ -14,9 +14,8 @@ from typing import TypeAlias
 from irc.ir import Dim, Op, Tensor, TensorType, Value, dims
 
 from ..canonicalize.shapes import target_pattern
-from ..canonicalize.transposes import permutation_of
 from ..exactness import CORRECTLY_ROUNDED
-from ..permutations import moves_elements
+from ..permutations import moves_elements, permutation_of
 from ..rewriter import No, Rewriter, Rule, rule
 
 LONGEST = 16

@@ -1,7 +1,6 @@
-"""Convolutions that absorb what stands before and behind them: affine steps per channel, padding, other convolutions.
+"""Convolutions that absorb what is more than one step away: affine steps behind moved dims, other convolutions, flat dims.
 
-Law: borders of zeros stay what they were. A factor in front of a convolution may pass a border, because 0 times it is 0; a
-term may not.
+Law: borders of zeros stay what they were. What absorbs a step right before or behind it stands in `convolutions.rules`.
 """
 
 from __future__ import annotations
@@ -13,22 +12,11 @@ import numpy as np
 from irc.ir import Op, Tensor, Value
 
 from ..base import Contract
+from ..language.functions import is_unpadded
+from ..precise import FLOATS, Floats, bias_of, copies_too_much, rounded
 from ..rewriter import No, Rewriter, Rule, rule
 from . import pads
-from .affine import (
-    AFFINE,
-    FLOATS,
-    Floats,
-    behind,
-    bias_of,
-    copies_too_much,
-    never_infinite,
-    plus,
-    rounded,
-    scaled,
-    step_of,
-    times,
-)
+from .affine import AFFINE, behind, never_infinite, plus, step_of
 from .layout import MOVES, Moved, look_through, moves_behind
 
 CONVOLUTIONS = ("Conv", "ConvTranspose")
@@ -58,43 +46,16 @@ class Convolution:
         """The channels of its result."""
         return self.weight.shape[1] * self.group if self.op.name == "ConvTranspose" else self.weight.shape[0]
 
-    def along_outputs(self, numbers: Floats | None) -> Floats | None:
-        """Numbers for each channel of the result, shaped to broadcast to the weight."""
-        transposed = self.op.name == "ConvTranspose"
-        return self._in_groups(numbers) if transposed else self._by_rows(numbers)
-
-    def along_inputs(self, numbers: Floats | None) -> Floats | None:
-        """Numbers for each channel of the input, shaped to broadcast to the weight."""
-        transposed = self.op.name == "ConvTranspose"
-        return self._by_rows(numbers) if transposed else self._in_groups(numbers)
-
-    def _by_rows(self, numbers: Floats | None) -> Floats | None:
-        return None if numbers is None else numbers.reshape(-1, *[1] * (self.rank - 1))
-
-    def _in_groups(self, numbers: Floats | None) -> Floats | None:
-        """The second dim of the weight counts channels within the group that the first dim belongs to."""
-        if numbers is None or numbers.size == 1:
-            return numbers
-        rows = np.repeat(numbers.reshape(self.group, -1), self.weight.shape[0] // self.group, axis=0)
-        return rows.reshape(*rows.shape, *[1] * (self.rank - 2))
-
     @property
     def kernel(self) -> tuple[int, ...]:
         """The spatial size of its kernel."""
         return self.weight.shape[2:]
 
     @property
-    def is_unpadded(self) -> bool:
-        """Whether it reads nothing outside its input."""
-        auto = self.op.string("auto_pad", "NOTSET")
-        return auto == "VALID" or (auto == "NOTSET" and not any(self.op.integers("pads") or ()))
-
-    @property
     def is_pointwise(self) -> bool:
         """Whether each element of the result is a function of one pixel, and each pixel has one."""
         single = all(size == 1 for size in self.kernel) and all(step == 1 for step in self.op.integers("strides") or ())
-        auto = self.op.string("auto_pad", "NOTSET")
-        return single and self.group == 1 and (auto != "NOTSET" or not any(self.op.integers("pads") or ()))
+        return single and self.group == 1 and (self.op.string("auto_pad", "NOTSET") != "NOTSET" or is_unpadded(self.op))
 
 
 def convolution_of(op: Op) -> Convolution | No:
@@ -110,74 +71,45 @@ def convolution_of(op: Op) -> Convolution | No:
     return Convolution(op, weight, None if bias is None else bias.array.astype(np.float64), group)
 
 
-def rebuilt(conv: Convolution, source: Value | None, weight: Tensor | No, bias: Floats | None, rewrite: Rewriter) -> Value | No:
-    """The convolution with another input, weight and bias, or why there is none."""
-    if isinstance(weight, No):
-        return weight
-    operands = [source, conv.op.operand(1) if weight is conv.weight else rewrite.constant(weight)]
-    if bias is not None:
-        vector = bias_of(bias, conv.outputs, weight.dtype)
-        if isinstance(vector, No):
-            return vector
-        operands.append(rewrite.constant(vector))
-    return rewrite.op(conv.op.name, operands, dict(conv.op.attributes))
-
-
 @rule(*AFFINE, contract=Contract.REASSOCIATING)
-def affine_after_convolution(op: Op, rewrite: Rewriter) -> Value | No:
-    """s * (conv(x, w) + b) + t = conv(x, s * w) + (s * b + t), with s and t per channel: BatchNorm, Mul, Div, Add, Sub, Neg."""
+def affine_before_moves(op: Op, rewrite: Rewriter) -> Value | No:
+    """What is done to each channel of a convolution whose dims have been moved is done before, where it absorbs it."""
     moved = _convolution_behind(op)
     if moved is None:
-        return No("no operand is a convolution that only it uses")
+        return No("no operand is a moved convolution that only it uses")
     conv = convolution_of(moved.maker)
     if isinstance(conv, No):
         return conv
-    rank = len(moved.axes) if moved.moves else conv.rank
-    axis = moved.axes.index(1) if moved.moves else 1
-    step = step_of(op, rank, axis - rank, conv.outputs)
+    rank = len(moved.axes)
+    step = step_of(op, rank, moved.axes.index(1) - rank, conv.outputs)
     if isinstance(step, No):
         return step
     if step.scale is not None and copies_too_much(moved.maker):
         return No("its weight is large and others use it too")
-    bias = plus(None if conv.bias is None else times(conv.bias, step.scale), step.shift)
-    weight = scaled(conv.weight, conv.along_outputs(step.scale))
-    made = rebuilt(conv, moved.maker.operand(0), weight, bias, rewrite)
-    return made if isinstance(made, No) else moved.again(made, rewrite)
+    operands = list(op.operands)
+    operands[operands.index(step.operand)] = moved.source
+    if not op.is_a("BatchNormalization"):
+        operands = [_on_channels(operand, conv, rewrite) for operand in operands]
+    return moved.again(rewrite.op(op.name, operands, dict(op.attributes)), rewrite)
+
+
+def _on_channels(operand: Value | None, conv: Convolution, rewrite: Rewriter) -> Value | None:
+    """A constant that varies along channels, shaped to be broadcast to what a convolution makes; other values as they are."""
+    constant = None if operand is None else operand.constant
+    if constant is None:
+        return operand
+    shape = () if constant.size == 1 else (constant.size, *[1] * (conv.rank - 2))
+    return rewrite.constant(Tensor.from_array(constant.array.reshape(shape), constant.dtype))
 
 
 def _convolution_behind(op: Op) -> Moved | None:
-    """The convolution that makes an operand, perhaps with its dims moved, and that nothing else uses."""
+    """The convolution whose result, moved, is an operand that nothing else uses."""
     for operand in op.operands:
         if operand is not None and operand.has_one_use:
             moved = look_through(operand, CONVOLUTIONS)
-            if moved is not None and (not moved.moves or 1 in moved.axes):
+            if moved is not None and moved.moves and 1 in moved.axes:
                 return moved
     return None
-
-
-@rule(*CONVOLUTIONS, contract=Contract.REASSOCIATING)
-def affine_before_convolution(op: Op, rewrite: Rewriter) -> Value | No:
-    """conv(s * x + t, w) = conv(x, s * w) + (the sum of w * t); where zeros are put around, t has to be 0."""
-    maker = op.needed(0).op
-    if maker is None or not maker.is_a(*AFFINE) or not op.needed(0).has_one_use:
-        return No("its input is no affine step that only it uses")
-    conv = convolution_of(op)
-    if isinstance(conv, No):
-        return conv
-    step = step_of(maker, conv.rank, 1 - conv.rank, conv.inputs)
-    if isinstance(step, No):
-        return step
-    shape = step.operand.shape
-    if shape is None or len(shape) != conv.rank or shape[1] != conv.inputs:
-        return No("the channels in front of it are not known")
-    shift = None if step.shift is None or not step.shift.any() else conv.along_inputs(step.shift)
-    if shift is not None and not (op.is_a("Conv") and conv.is_unpadded):
-        return No("zeros are put around what is shifted")
-    if step.scale is not None and copies_too_much(op):
-        return No("its weight is large and others use it too")
-    terms = None if shift is None else (conv.weight.array * shift).reshape(conv.outputs, -1).sum(axis=1)
-    bias = plus(conv.bias, terms)
-    return rebuilt(conv, step.operand, scaled(conv.weight, conv.along_inputs(step.scale)), bias, rewrite)
 
 
 @rule("Conv", contract=Contract.REASSOCIATING)
@@ -220,7 +152,7 @@ def _pointwise_behind(first: Convolution, second: Convolution, rewrite: Rewriter
 def _pointwise_in_front(first: Convolution, second: Convolution, rewrite: Rewriter) -> Value | No:
     if first.inputs > first.outputs:
         return No("one would multiply more than both")
-    if first.bias is not None and first.bias.any() and not second.is_unpadded:
+    if first.bias is not None and first.bias.any() and not is_unpadded(second.op):
         return No("zeros are put around a bias")
     inner = first.weight.array.astype(np.float64).reshape(first.outputs, first.inputs)
     outer = second.weight.array.astype(np.float64)
@@ -279,8 +211,7 @@ def _constants(
 
 
 RULES: tuple[Rule, ...] = (
-    behind(affine_after_convolution, *CONVOLUTIONS, *MOVES),
-    behind(affine_before_convolution, *AFFINE),
+    behind(affine_before_moves, *MOVES),
     behind(convolution_of_convolution, "Conv"),
     behind(convolution_of_flat_image, "Conv"),
     *pads.RULES,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from irc.ir import Dim, Op, Tensor, Value, dims, shapes
+from irc.ir import Dim, Op, Tensor, Value, dims
 
 from ..rewriter import No, Rewriter, Rule, rule
 from .affine import behind
@@ -89,28 +89,6 @@ def _growth(op: Op, before: tuple[Dim, ...], after: tuple[Dim, ...]) -> float | 
 
 
 @rule("Resize")
-def resize_to_same_size(op: Op, rewrite: Rewriter) -> Value | No:
-    """Resizing an image to the size it has is the image: every pixel lies on one of its input.
-
-    In exact interpolation the other pixels count 0 times, which would make NaN beside an infinity. The reference copies.
-    """
-    if op.string("coordinate_transformation_mode", "half_pixel") == "tf_crop_and_resize":
-        return No("it resizes a region")
-    if op.string("keep_aspect_ratio_policy", "stretch") != "stretch":
-        return No("it keeps proportions")
-    shape = op.needed(0).shape
-    if shape is None:
-        return No("its rank is not known")
-    scales, sizes = op.constant_operand(2), shapes.content_of(op.operand(3))
-    if scales is not None and scales.size:
-        return op.needed(0) if bool((scales.array == 1).all()) else No("it does not resize by 1")
-    axes = op.integers("axes") or range(len(shape))
-    if not rewrite.same_dims(sizes, [shape[axis] for axis in axes]):
-        return No("its size is not provably its input's")
-    return op.needed(0)
-
-
-@rule("Resize")
 def nearest_of_nearest(op: Op, rewrite: Rewriter) -> Value | No:
     """Pixels repeated m times and then n times are repeated m * n times."""
     inner = op.needed(0).op
@@ -167,7 +145,6 @@ def pixelwise_after_repeating(op: Op, rewrite: Rewriter) -> Value | No:
 
 
 RULES: tuple[Rule, ...] = (
-    resize_to_same_size,
     behind(nearest_of_nearest, "Resize"),
     behind(pixelwise_after_repeating, "Resize"),
 )

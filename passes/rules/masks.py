@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from irc.ir import DType, Op, Tensor, Value, shapes
@@ -9,6 +11,10 @@ from irc.ir import DType, Op, Tensor, Value, shapes
 from ..canonicalize.casts import dtype_of, is_lossless
 from ..rewriter import Contract, No, Rewriter, Rule, rule
 from . import scatters
+from .attention_masks import is_causal
+from .sizes import size_of
+
+Array = np.ndarray[Any, Any]
 
 # Each result element depends on the operand element at its place alone, and equal elements give equal results.
 _ELEMENTWISE = ("Cast", "Not", "Neg", "Abs", "IsNaN", "Sqrt", "Exp", "Sigmoid", "Tanh", "Relu", "Floor", "Ceil", "Reciprocal")
@@ -187,6 +193,89 @@ def places_of_ones(op: Op, rewrite: Rewriter) -> Value | No:
     return rewrite.op("Unsqueeze", [numbers, zero])
 
 
+@rule("Where")
+def choice_of_parts(op: Op, rewrite: Rewriter) -> Value | No:
+    """Where a constant chooses between constants and integers joined from parts, the parts it chooses can be joined."""
+    condition, length = op.constant_operand(0), op.result.shape
+    if condition is None or condition.dtype is not DType.BOOL or len(condition.shape) != 1 or length != condition.shape:
+        return No("it does not choose by one constant truth for each element of one dim")
+    for index in (1, 2):
+        joined, other = op.needed(index).op, op.constant_operand(3 - index)
+        if joined is None or not joined.is_a("Concat") or other is None or dtype_of(op.result) not in (DType.I32, DType.I64):
+            continue
+        if joined.result.shape != length or len(other.shape) > 1:
+            return No("what it chooses from is repeated")
+        chosen = condition.array if index == 1 else ~condition.array
+        return _parts_chosen(
+            joined, chosen, Tensor.from_array(np.broadcast_to(other.array, chosen.shape), other.dtype), rewrite
+        )
+    return No("it does not choose between integers joined from parts and constants")
+
+
+def _parts_chosen(joined: Op, chosen: Array, other: Tensor, rewrite: Rewriter) -> Value | No:
+    """The parts of a Concat of one dim where they are chosen, joined with elements of `other` where they are not."""
+    pieces: list[Value | None] = []
+    start = 0
+    for part in joined.operands:
+        size = None if part is None or part.shape is None or len(part.shape) != 1 else part.shape[0]
+        if part is None or not isinstance(size, int):
+            return No("the length of a part is not known")
+        here, others = chosen[start : start + size], other.array[start : start + size]
+        start += size
+        if here.all():
+            pieces.append(part)
+        elif part.constant is not None or not here.any():
+            own = others if part.constant is None else part.constant.array
+            pieces.append(rewrite.constant(Tensor.from_array(np.where(here, own, others), other.dtype)))
+        else:
+            return No("only some of a part is chosen")
+    return rewrite.op("Concat", pieces, {"axis": 0})
+
+
+@rule("Where")
+def causal_numbers(op: Op, rewrite: Rewriter) -> Value | No:
+    """A number where the key comes after the query, and 0 elsewhere, is the upper triangle of that number."""
+    condition, shape = op.needed(0), op.result.shape
+    if condition.is_output or condition.op is None or condition.op.is_constant or not condition.has_one_use:
+        return No("its condition is constant, an input, or used elsewhere too")
+    side = is_causal(condition)
+    if side is None or shape is None or len(shape) != 2 or not rewrite.same_dims(shape, condition.shape):
+        return No("its condition does not compare the places of keys and queries in two dims")
+    visible, hidden = (op.constant_operand(i) for i in ((1, 2) if side else (2, 1)))
+    if visible is None or hidden is None or visible.size != 1 or hidden.size != 1 or hidden.dtype is not DType.F32:
+        return No("it does not choose between two constant numbers in f32")
+    if visible.array.any() or np.signbit(visible.array).any():
+        return No("what is visible is not 0")
+    sizes = [size_of(condition, axis, rewrite) for axis in (0, 1)]
+    if any(size.op is not None and size.op.is_a("Shape") and size.op.needed(0) is condition for size in sizes):
+        return No("no input has its dims")
+    number = rewrite.constant(Tensor.from_array(hidden.array.reshape(()), hidden.dtype))
+    numbers = rewrite.op("Expand", [number, rewrite.op("Concat", sizes, {"axis": 0})])
+    return rewrite.op("Trilu", [numbers, rewrite.constant(Tensor.from_array(np.array(1), DType.I64))], {"upper": 1})
+
+
+@rule("Unsqueeze")
+def unsqueeze_of_parts(op: Op, rewrite: Rewriter) -> Value | No:
+    """Dims of 1 in front of what is joined are put in front of the parts, where ops that make the parts take them in."""
+    joined, axes = op.needed(0).op, shapes.content_of(op.operand(1))
+    rank = None if op.needed(0).shape is None else len(op.needed(0).shape or ())
+    if joined is None or not joined.is_a("Concat") or not joined.result.has_one_use or rank is None:
+        return No("its input is no Concat that only it uses")
+    if axes is None or axes != tuple(range(len(axes))):
+        return No("the dims are not put in front")
+    if not all(part is not None and part.has_one_use and _takes_in_dims(part.op) for part in joined.operands):
+        return No("a part does not take in the dims")
+    parts = [rewrite.op("Unsqueeze", [part, op.operand(1)]) for part in joined.operands]
+    return rewrite.op("Concat", parts, {"axis": joined.integer("axis", 0) % rank + len(axes)})
+
+
+def _takes_in_dims(maker: Op | None) -> bool:
+    """Whether an Unsqueeze behind an op goes into it, or into what it expands."""
+    if maker is not None and maker.is_a("Expand") and maker.needed(0).has_one_use:
+        maker = maker.needed(0).op
+    return maker is not None and maker.is_a("Reshape", "Unsqueeze")
+
+
 RULES: tuple[Rule, ...] = (
     truth_and_constant,
     expand_after,
@@ -197,5 +286,8 @@ RULES: tuple[Rule, ...] = (
     gather_of_range,
     gather_nd_of_rows,
     places_of_ones,
+    choice_of_parts,
+    causal_numbers,
+    unsqueeze_of_parts,
     *scatters.RULES,
 )

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from irc.ir import Attribute, Op, Tensor, Value
+from irc.ir import Attribute, Op, Tensor, Value, shapes
 
 from ..base import Contract
 from ..rewriter import No, Rewriter, Rule, rule
@@ -305,9 +305,29 @@ def _chain_of(value: Value) -> tuple[Value, Floats] | None:
     return None if matrix is None else (value, matrix)
 
 
+@rule("MatMul", contract=Contract.REASSOCIATING)
+def expand_before_product(op: Op, rewrite: Rewriter) -> Value | No:
+    """A product broadcasts by itself: matrices need not be repeated where the other operand has one for each."""
+    for index in (0, 1):
+        expand = op.needed(index).op
+        if expand is None or not expand.is_a("Expand"):
+            continue
+        plain, wide, other, whole = (v.shape for v in (expand.needed(0), expand.result, op.needed(1 - index), op.result))
+        if plain is None or wide is None or other is None or whole is None or min(len(plain), len(other)) < 2:
+            return No("its shapes are not known")
+        if not rewrite.same_dims(plain[-2:], wide[-2:]):
+            return No("it is the matrix itself that is stretched")
+        if not rewrite.same_dims(shapes.broadcast_shapes(plain[:-2], other[:-2]), whole[:-2]):
+            return No("the other operand does not have as many matrices")
+        operands = [expand.operand(0), op.operand(1)] if index == 0 else [op.operand(0), expand.operand(0)]
+        return rewrite.op("MatMul", operands)
+    return No("neither operand is an Expand")
+
+
 RULES: tuple[Rule, ...] = (
     behind(affine_after_product, *PRODUCTS, "Add"),
     behind(affine_before_product, *AFFINE),
     behind(product_of_product, *PRODUCTS),
     behind(sum_of_products, "MatMul"),
+    behind(expand_before_product, "Expand"),
 )

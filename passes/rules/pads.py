@@ -13,8 +13,9 @@ import numpy as np
 from irc.ir import Attribute, Op, Tensor, Value
 
 from ..base import Contract
+from ..precise import SMALLEST
 from ..rewriter import No, Rewriter, Rule, rule
-from .affine import SMALLEST, behind
+from .affine import behind
 from .layout import MOVES, Moved, look_through
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from irc.ir import DType, Graph, Op, Tensor, TensorType, Value, clone_op, constant_op, evaluate_constants
 
-from ..rewriter import Contract, No, Rewriter, Rule, rule
+from ..rewriter import No, Rewriter, Rule, rule
 
 _EIGHT_BITS = (DType.I8, DType.U8)
 _SMALL_INTEGERS = (DType.I8, DType.U8, DType.I16, DType.U16)
@@ -90,19 +90,6 @@ def _is_ordinary(scale: Tensor) -> bool:
 
 
 @rule("QuantizeLinear")
-def quantize_of_dequantize(op: Op, rewrite: Rewriter) -> Value | No:
-    """Quantizing with the scale it was dequantized with gives back the integer: rounding is far less than half a step."""
-    inner = op.needed(0).op
-    before = parameters_of(inner, "DequantizeLinear")
-    if inner is None or before is None:
-        return No("its input is no DequantizeLinear with constant scales")
-    after = parameters_of(op, "QuantizeLinear")
-    if after is None or not before.same_as(after):
-        return No("scale, zero point or dtype are not the same, or not constant")
-    return inner.needed(0)
-
-
-@rule("QuantizeLinear")
 def move_quantized(op: Op, rewrite: Rewriter) -> Value | No:
     """What is dequantized, moved and quantized again as it was can be moved as it is."""
     chain: list[Op] = []
@@ -169,24 +156,6 @@ def _bound(clip: Op, index: int, absent: float) -> float | None:
     return None if bound is None or bound.size != 1 else float(bound.array.reshape(-1)[0])
 
 
-@rule("Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten")
-def dequantize_after(op: Op, rewrite: Rewriter) -> Value | No:
-    """Constants are moved before they are dequantized: then moving them is folded, and they stay small."""
-    inner = op.needed(0).op
-    before = parameters_of(inner, "DequantizeLinear")
-    if inner is None or before is None or inner.constant_operand(0) is None or not inner.result.has_one_use:
-        return No("its input is no constant that is dequantized for it alone")
-    if not before.whole and not op.is_a("Transpose"):
-        return No("the scales of its channels might end up along another axis")
-    attributes = dict(inner.attributes)
-    if not before.whole:
-        rank = len(inner.needed(0).shape or ())
-        moved = op.integers("perm") or tuple(reversed(range(rank)))
-        attributes["axis"] = moved.index(before.axis)
-    value = rewrite.op(op.name, [inner.operand(0), *op.operands[1:]], dict(op.attributes))
-    return rewrite.op("DequantizeLinear", [value, *inner.operands[1:]], attributes)
-
-
 @rule("QuantizeLinear")
 def quantize_constant(op: Op, rewrite: Rewriter) -> Value | No:
     """A constant that is quantized is kept quantized; it is a quarter of the size."""
@@ -204,32 +173,9 @@ def quantize_constant(op: Op, rewrite: Rewriter) -> Value | No:
     return rewrite.constant(evaluate_constants(graph)[0])
 
 
-@rule("Mul", contract=Contract.REASSOCIATING)
-def scale_dequantized(op: Op, rewrite: Rewriter) -> Value | No:
-    """(q - z) * s * c = (q - z) * (s * c): a factor goes into the scale."""
-    for index in (0, 1):
-        inner, factor = op.needed(index).op, op.constant_operand(1 - index)
-        before = parameters_of(inner, "DequantizeLinear")
-        if inner is None or before is None or factor is None:
-            continue
-        if not inner.result.has_one_use or factor.size != 1 or not rewrite.same_type(inner.result, op.result):
-            return No("what is dequantized has other users, or the factor is not one number")
-        with np.errstate(all="ignore"):
-            scale = Tensor.from_array(before.scale.array * factor.array.reshape(-1)[0], DType.F32)
-        if not _is_ordinary(scale):
-            return No("the scale would not be positive, or overflow")
-        return rewrite.op(
-            "DequantizeLinear", [inner.operand(0), rewrite.constant(scale), *inner.operands[2:]], dict(inner.attributes)
-        )
-    return No("no operand is dequantized while the other is constant")
-
-
 RULES: tuple[Rule, ...] = (
-    quantize_of_dequantize,
     move_quantized,
     concat_quantized,
     quantize_saturates,
-    dequantize_after,
     quantize_constant,
-    scale_dequantized,
 )

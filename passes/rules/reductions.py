@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 
 from irc.ir import Attribute, Dim, DType, Op, Tensor, TensorType, Value, dims, shapes
 
@@ -220,11 +221,31 @@ def cumulative_sum_of_one(op: Op, rewrite: Rewriter) -> Value | No:
     return op.needed(0)
 
 
+@rule("ReduceProd")
+def product_of_sizes(op: Op, rewrite: Rewriter) -> Value | No:
+    """The product of sizes of which all but one are known is that one times a number, also where integers wrap."""
+    maker, content, found = op.needed(0).op, shapes.content_of(op.needed(0)), reduction_of(op)
+    if maker is None or not maker.is_a("Shape") or content is None or found is None or not found.axes:
+        return No("it does not multiply all of a shape")
+    unknown = [index for index, size in enumerate(content) if not isinstance(size, int)]
+    if len(unknown) != 1:
+        return No("it is not one size that is not known")
+    factor = prod(size for size in content if isinstance(size, int))
+    if factor >= 1 << 63:
+        return No("the other sizes are too large to multiply")
+    start, end, zero = (rewrite.constant(Tensor.integers([n])) for n in (unknown[0], unknown[0] + 1, 0))
+    product = rewrite.op("Slice", [maker.result, start, end, zero])
+    if factor != 1:
+        product = rewrite.op("Mul", [product, rewrite.constant(Tensor.integers([factor]))])
+    return product if found.keeps else rewrite.op("Squeeze", [product, zero])
+
+
 RULES: tuple[Rule, ...] = (
     reduce_without_dims,
     reduce_with_dims,
     reduce_integers_once,
     reduce_once,
+    product_of_sizes,
     reduce_one_exactly,
     reduce_one,
     reduce_before_transpose,

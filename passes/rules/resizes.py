@@ -91,22 +91,6 @@ def _behind(arrangement: Arrangement, repeats: set[int]) -> list[int] | None:
     return factors
 
 
-@rule("Resize")
-def resize_of_nothing(op: Op, rewrite: Rewriter) -> Value | No:
-    """A nearest neighbour in an image of the same size is the pixel itself."""
-    if (
-        op.string("mode", "nearest") != "nearest"
-        or op.string("coordinate_transformation_mode", "half_pixel") == "tf_crop_and_resize"
-    ):
-        return No("it computes with its pixels")
-    scales = op.constant_operand(2)
-    if scales is not None and scales.size:
-        return op.needed(0) if bool((scales.array == 1).all()) else No("it does not resize by 1")
-    if op.string("keep_aspect_ratio_policy", "stretch") != "stretch" or not rewrite.same_type(op.needed(0), op.result):
-        return No("its size is not provably its input's")
-    return op.needed(0)
-
-
 @rule(*_BROADCASTING)
 def tile_before_broadcast(op: Op, rewrite: Rewriter) -> Value | No:
     """An elementwise op repeats a dim of size 1 by itself: an operand need not be tiled where the others give the shape."""
@@ -139,4 +123,4 @@ def _common_shape(operands: list[Value | None]) -> tuple[Dim, ...] | None:
     return shape
 
 
-RULES: tuple[Rule, ...] = (nearest_by_repeating, resize_of_nothing, tile_before_broadcast)
+RULES: tuple[Rule, ...] = (nearest_by_repeating, tile_before_broadcast)

@@ -6,7 +6,6 @@ import numpy as np
 
 from irc.ir import Op, Tensor, Value
 
-from ..base import Contract
 from ..canonicalize.gathers import axis_of
 from ..canonicalize.slices import Window, windows_of
 from ..rewriter import No, Rewriter, Rule, rule
@@ -114,25 +113,6 @@ def _corner(value: Value | None) -> tuple[Value, int, int, int] | None:
     return op.needed(0), rows.start, columns.start, block
 
 
-@rule("Conv", contract=Contract.REASSOCIATING)
-def conv_of_ordered_channels(op: Op, rewrite: Rewriter) -> Value | No:
-    """A convolution of channels in another order is one with its weight's channels in the inverse order."""
-    gather, weight = op.needed(0).op, op.needed(1)
-    if gather is None or not gather.is_a("Gather"):
-        return No("its input is no Gather")
-    places, shape = gather.constant_operand(1), gather.needed(0).shape
-    if places is None or shape is None or axis_of(gather) != 1 or len(places.shape) != 1:
-        return No("the Gather does not put channels in an order that is constant")
-    order = [int(v) for v in places.to_list()]
-    if sorted(order) != list(range(len(order))) or shape[1] != len(order):
-        return No("the Gather leaves channels out or takes some twice")
-    if weight.constant is None or op.integer("group", 1) != 1:
-        return No("its weight is not constant, or it has groups")
-    back = rewrite.constant(Tensor.integers(sorted(range(len(order)), key=order.__getitem__)))
-    turned = rewrite.op("Gather", [weight, back], {"axis": 1})
-    return rewrite.op("Conv", [gather.operand(0), turned, *op.operands[2:]], dict(op.attributes))
-
-
 @rule("Gather")
 def gather_of_windows(op: Op, rewrite: Rewriter) -> Value | No:
     """Indices that count through an axis once, written as a matrix, cut the axis into its dims."""
@@ -237,7 +217,6 @@ def squeeze_of_slice(op: Op, rewrite: Rewriter) -> Value | No:
 RULES: tuple[Rule, ...] = (
     slice_of_strided_slice,
     focus,
-    conv_of_ordered_channels,
     gather_of_windows,
     stack_of_slices,
     squeeze_of_slice,

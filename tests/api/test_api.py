@@ -77,6 +77,10 @@ def test_dims_and_shapes_as_values_or_texts() -> None:
     [
         ({"opt_level": 4}, "no optimization level 4"),
         ({"target": "toaster"}, "no target 'toaster'"),
+        ({"verify": "all"}, "verify cannot be 'all'"),
+        ({"verify": False}, "verify cannot be False"),
+        ({"verify": "nothing", "inputs": "x.npz"}, "inputs have no use"),
+        ({"inputs": "missing.npz"}, "no file 'missing.npz'"),
         ({"engine": "toaster"}, "no engine 'toaster'"),
         ({"passes": "csee"}, "no pass 'csee'"),
         ({"load": ["missing.py"]}, "no file 'missing.py'"),
@@ -92,6 +96,28 @@ def test_wrong_options_are_refused(options: dict[str, Any], message: str) -> Non
     with pytest.raises(irc.IrcError, match=message) as caught:
         irc.compile(mlp(), **options)
     assert caught.value.exit_code == 2
+
+
+WRONG = """# Wrong: Relu is not Abs.
+rule relu-to-abs [exact]:
+    given %x: float
+    Relu(%x)
+    => Abs(%x)
+"""
+
+
+def test_verify_says_what_is_checked(tmp_path: Path) -> None:
+    (tmp_path / "wrong.rules").write_text(WRONG, encoding="utf-8")
+    np.savez(tmp_path / "given.npz", x=X)
+    options: dict[str, Any] = {"passes": "relu-to-abs", "load": tmp_path / "wrong.rules"}
+    for inputs in (None, tmp_path / "given.npz"):
+        checked = irc.compile(mlp(), **options, verify="rewrites", inputs=inputs)
+        assert [each.name for each in checked.manifest.passes] == ["relu-to-abs (undone: relu-to-abs)"]
+        np.testing.assert_allclose(checked.run({"x": X})["y"], answer(X), rtol=1e-5)
+    left_out = irc.compile(mlp(), **options, verify="answers", inputs=tmp_path / "given.npz")
+    np.testing.assert_allclose(left_out.run({"x": X})["y"], answer(X), rtol=1e-5)
+    trusted = irc.compile(mlp(), **options, verify="nothing")
+    np.testing.assert_allclose(trusted.run({"x": X})["y"], np.abs(X @ (np.arange(12).reshape(4, 3) - 5)), rtol=1e-5)
 
 
 def test_errors_say_what_to_do(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from irc.ir.text import print_graph
 from irc.passes import LEVELS, Contract, PassManager
 
 from .composing import compose
-from .judging import GROWTH, judge, narrowest
+from .judging import GROWTH, judge
 from .meaning import feeds_for
 
 CONTRACTS = {"O1": Contract.EXACT, "O2": Contract.REASSOCIATING}
@@ -37,7 +37,7 @@ def complaint(seed: int) -> str | None:
         for special in (False, True):
             feeds = feeds_for(graph, sizes, seed, special=special)
             try:
-                wrong = judge(graph, after, feeds, contract, max(1e-9, GROWTH * narrowest(graph)))
+                wrong = judge(graph, after, feeds, contract, roundings=GROWTH)
             except EvaluationError:
                 continue
             if wrong:

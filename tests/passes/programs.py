@@ -338,14 +338,14 @@ def loop(b: Builder) -> None:
     graph.add_input("i", TensorType(DType.I64, ()))
     condition = graph.add_input("keep", TensorType(DType.BOOL, ()))
     carried = graph.add_input("state", x.type)
-    made = [
-        make(name, [v], at(f"loop_{len(b.graph)}"))
-        for name, v in (("Identity", condition), ("Neg", carried), ("Abs", captured))
-    ]
+    inner = (("Identity", condition), ("Neg", carried), ("Abs", captured))
+    made = [make(name, [v], at(f"loop_{len(b.graph)}")) for name, v in inner]
     for op, name in zip(made, ("keep_out", "state_out", "scanned"), strict=True):
         graph.append(op)
         graph.add_output(op.result, name)
-    trips, go = b.constant(np.array(b.integer(0, 2))), b.pick([None, b.constant(np.array(b.flag()))])
+    # Where no turn is taken, what is scanned has the sizes that the engine happens to know, and 0 for others.
+    least = 0 if isinstance(captured.type, TensorType) and captured.type.static_shape is not None else 1
+    trips, go = b.constant(np.array(b.integer(least, 2))), b.pick([None, b.constant(np.array(least == 1 or b.flag()))])
     b.op("Loop", [trips, go, x], 2, body=graph)
 
 

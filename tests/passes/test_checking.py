@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import numpy as np
 import pytest
 from hypothesis import given, note, settings
@@ -19,32 +16,20 @@ from irc.passes import (
     No,
     Pass,
     PassManager,
-    PassRecord,
     RegionChecker,
     Rewriter,
     Rule,
     rule,
 )
-from irc.passes.checking.judging import apart, bits_apart
+from irc.passes.checking.judging import apart
 from irc.passes.registry import rule_pass
 
+from .checked import checked
 from .meaning import feeds_for
 from .planted import PLACE, PLANTED, Planted
 from .programs import programs
 
 SIZES = {"M": 1, "N": 2}
-
-
-def checked(
-    graph: Graph, *passes: Pass | Rule, feeds: Mapping[str, Any] | None = None, strictest: Contract = Contract.REASSOCIATING
-) -> tuple[Graph, RegionChecker, list[PassRecord]]:
-    """The graph after the passes, each rewrite checked on real `feeds` where they are given; no pass may be rolled back."""
-    checker = RegionChecker(lambda _: feeds, "the given inputs")
-    pipeline = [rule_pass(each)() if isinstance(each, Rule) else each for each in passes]
-    manager = PassManager(pipeline, checker=checker, strictest=strictest)
-    result = manager.run(graph)
-    assert not manager.failures, [record.failure for record in manager.failures]
-    return result, checker, manager.records
 
 
 # Wrong rules
@@ -320,81 +305,3 @@ def test_nothing_is_undone_on_random_programs(graph: Graph, real: bool) -> None:
             feeds = None
     _, checker, _ = checked(graph, *LEVELS["O2"], feeds=feeds)
     assert not checker.undone, [found.text for found in checker.undone]
-
-
-# Judging
-
-
-def test_bits() -> None:
-    nan = np.array([np.nan, 1.0], np.float32)
-    assert bits_apart(nan, np.array([-np.nan, 1.0], np.float32)) is None
-    assert bits_apart(np.array([0.0]), np.array([-0.0])) is not None
-    assert bits_apart(np.array([1, 2]), np.array([1, 2])) is None
-    assert bits_apart([np.array([1])], []) is not None
-    assert bits_apart(np.zeros((2, 1)), np.zeros((1, 2))) is not None
-
-
-def test_an_overflow_of_finite_inputs_says_nothing() -> None:
-    old, new = np.array([np.inf, 1.0], np.float32), np.array([3e38, 1.0], np.float32)
-    assert apart(old, new, finite_inputs=True).distance == 0.0
-    assert apart(old, new, finite_inputs=False).distance == float("inf")
-    assert apart(new, old, finite_inputs=True).distance == float("inf"), "an overflow that was not there"
-
-
-def test_scalars_are_fed() -> None:
-    """NumPy makes scalars of arrays without dims; fed as such the engine refused them, and nothing was checked."""
-    text = """
-    graph @main(%x: f32[], %z: f32[]) -> (%y: f32[]) {
-      %y = Sub(%x, %z) : f32[]   @place
-      return %y
-    }
-    """
-    for feeds in (None, {"x": np.array(1, np.float32), "z": np.array(2, np.float32)}):
-        assert len(checked(parse_graph(text), PLANTED[0].rule, feeds=feeds)[1].undone) == 1
-    near = Rule("near", ("Sub",), Contract.REASSOCIATING, PLANTED[0].rule.function)
-    assert len(checked(parse_graph(text), near)[1].undone) == 1
-
-
-def test_the_reference_loses_the_sign_of_a_chosen_zero() -> None:
-    """So a Where may be turned around, though that changes bits there."""
-
-    @rule("Where")
-    def turn_around(op: Op, rewrite: Rewriter) -> Value | No:
-        """Where(Not(c), a, b) is Where(c, b, a)."""
-        inverse = op.needed(0).op
-        if inverse is None or not inverse.is_a("Not"):
-            return No("its condition is no Not")
-        return rewrite.op("Where", [inverse.operand(0), op.operand(2), op.operand(1)])
-
-    text = """
-    graph @main(%c: bool[64], %x: f32[64], %z: f32[64]) -> (%y: f32[64]) {
-      %n = Not(%c) : bool[64]   @not
-      %y = Where(%n, %x, %z) : f32[64]   @where
-      return %y
-    }
-    """
-    assert not checked(parse_graph(text), turn_around)[1].undone
-
-
-def test_a_kernel_that_rounds_otherwise_is_no_mistake() -> None:
-    """Near 0, Exp(x) - 1 loses the digits that Elu keeps; there is no Elu in f64, so the old side alone says what is right."""
-
-    @rule("Sub", contract=Contract.REASSOCIATING)
-    def expm1_as_elu(op: Op, rewrite: Rewriter) -> Value | No:
-        """Exp(x) - 1 is Elu(x) where x is not positive."""
-        inner = op.needed(0).op
-        return No("its input is no Exp") if inner is None else rewrite.op("Elu", [inner.operand(0)])
-
-    text = """
-    graph @main(%z: f32[64]) -> (%y: f32[64]) {
-      %one = const @one : f32[] = [1.0]
-      %abs = Abs(%z) : f32[64]   @abs
-      %x = Neg(%abs) : f32[64]   @neg
-      %0 = Exp(%x) : f32[64]   @exp
-      %y = Sub(%0, %one) : f32[64]   @sub
-      return %y
-    }
-    """
-    assert not checked(parse_graph(text), expm1_as_elu)[1].undone
-    wrong = checked(parse_graph(text.replace("Neg(%abs)", "Identity(%abs)")), expm1_as_elu)[1].undone
-    assert [found.location for found in wrong] == ["sub"]

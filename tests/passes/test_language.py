@@ -103,6 +103,19 @@ def test_dims_must_be_proved_equal() -> None:
     assert "is not proved to agree on N" in rewritten(rules, other, fires=False).replace("which ", "")
 
 
+@pytest.mark.parametrize(("divisors", "fires"), [("2.0, 4.0", True), ("2.0, 0.0", False), ("2.0, 200.0", False)])
+def test_a_number_that_is_named_is_known_to_conditions_and_finite(divisors: str, fires: bool) -> None:
+    rules = (
+        "# x / d is x times the inverse.\nrule r [reassociating]:\n    given %x: float[_, _]\n    %x / %d\n"
+        "    let $s = 1 / numbers(%d)\n    where constant(%d), all_of($s, 0.1, 1)\n    => %x * (1 / %d)\n"
+    )
+    graph = (
+        "graph @main(%x: f32[N,2]) -> (%y: f32[N,2]) {\n"
+        f"  %d = const @_ : f32[2] = [{divisors}]\n  %y = Div(%x, %d)\n  return %y\n}}"
+    )
+    assert ("Mul(%x" in rewritten(rules, graph, fires=fires)) == fires
+
+
 def test_several_results() -> None:
     rules = (
         "# The two parts of a whole.\nrule r [exact]:\n    Split(Concat(%a, %b) {axis=0} as %c, [$n, $m]) {axis=0}\n"
@@ -154,3 +167,9 @@ def test_a_mistake_is_shown_where_it_stands(text: str, where: str, message: str)
     line, column = map(int, where.split(":"))
     shown = text.splitlines()[line - 1] if line <= len(text.splitlines()) else ""
     assert caught.value.message.splitlines()[1:3] == [shown, " " * (column - 1) + caught.value.message.splitlines()[2].strip()]
+
+
+def test_a_rule_for_more_results_than_an_op_has() -> None:
+    rule = "# The mask of a Dropout that does nothing is all true.\nrule r [exact]:\n    Dropout(%x) => %x, Equal(%x, %x)\n"
+    graph = "graph @g(%x: f32[2]) -> (%y: f32[2]) {\n  %y = Dropout(%x)\n  return %y\n}\n"
+    assert "Dropout" not in rewritten(rule, graph)

@@ -339,8 +339,8 @@ def test_a_file_brings_passes_and_rules(tmp_path: Path) -> None:
         ("def broken(:", "it fails to import: SyntaxError"),
         ("raise KeyError('gone')", "it fails to import: KeyError"),
         ("x = 1", "it defines no pass and no rule"),
-        (PASS_FILE.replace("drop-negations", "cse"), "pass 'cse' exists already"),
-        (PASS_FILE.replace("drop-negations", "O1"), "pass 'O1' exists already"),
+        (PASS_FILE.replace("drop-negations", "cse"), "there is a pass or rule 'cse' already"),
+        (PASS_FILE.replace("drop-negations", "O1"), "there is a pass or rule 'O1' already"),
     ],
 )
 def test_files_that_cannot_be_used(content: str | None, message: str, tmp_path: Path) -> None:

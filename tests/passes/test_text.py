@@ -26,7 +26,7 @@ from irc.passes import Contract, PassManager, registry
 from irc.passes.canonicalize import RULES
 from irc.passes.rules import catalogue
 
-from .judging import GROWTH, judge, narrowest
+from .judging import GROWTH, judge
 from .meaning import assert_same_meaning, feeds_for
 
 HERE = Path(__file__).parent
@@ -126,7 +126,7 @@ def test_meaning_in_other_dtypes(case: Case, dtype: str) -> None:
     for seed, special in enumerate(case.specials):
         feeds = feeds_for(graph, dict.fromkeys("NMK", 2), seed, special=special)
         try:
-            complaint = judge(graph, optimized, feeds, contract, max(1e-9, GROWTH * narrowest(graph)))
+            complaint = judge(graph, optimized, feeds, contract, roundings=GROWTH)
         except EvaluationError:
             continue
         assert not complaint, f"{complaint}\n{print_graph(graph)}\n{print_graph(optimized)}"

@@ -6,6 +6,7 @@ import json
 import shlex
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from irc.tools.cli.bisection import LEVELS, Optimizations, Trial, first_bad, sea
 
 from .models import F32 as FLOAT
 from .models import Shell, info, model, node
+from .wrong_forms import plant
 from .wrong_rules import PLACE, PLANTED, place
 
 ONE = "sub-to-add"
@@ -114,6 +116,17 @@ def test_an_optimization_of_the_engine_is_named(shell: Shell) -> None:
     assert repeat(shell, step["bad"]) == 1
 
 
+def test_a_wrong_form_of_the_engine_is_named(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = shell.run("bisect", plant(shell, monkeypatch), "--json")
+    assert said.code == 1
+    (step,) = json.loads(said.out)["steps"]
+    assert (step["engine_form"], step["rewrite"], step["engine_level"]) == ("tanh-as-softsign", None, None)
+    assert "what breaks it is the engine's form 'tanh-as-softsign'" in said.err
+    assert "--disable-pass tanh-as-softsign leaves it out" in said.err
+    assert repeat(shell, step["good"]) == 0
+    assert repeat(shell, step["bad"]) == 1
+
+
 def test_ideas_of_bad_exclude_each_other(shell: Shell) -> None:
     said = shell.run("bisect", "good.onnx", "--max-error", "1", "--check", "true")
     assert (said.code, said.out) == (2, "")
@@ -182,6 +195,22 @@ def test_the_engine_alone() -> None:
     assert (step.rewrite, step.level, step.optimizer) == (None, "extended", "Second")
     assert step.good.settings["disabled_optimizers"] == ("ALWAYS_OFF", "Second", "Third")
     assert step.bad.settings["disabled_optimizers"] == ("ALWAYS_OFF", "Third")
+
+
+def test_a_form_alone() -> None:
+    """Without it no other form is looked at; where forms are needed for the program to run at all, other causes are."""
+
+    def forms_of(trial: Trial) -> tuple[str, ...]:
+        return "first", "second", "third"
+
+    forms = replace(engine(), forms=forms_of)
+    found = search(judge(lambda trial: "second" not in trial.disabled), 10, forms)
+    assert found is not None
+    (step,) = found.steps
+    assert (step.form, step.rewrite, step.good.disabled, step.bad.disabled) == ("second", None, ("second", "third"), ("third",))
+    needed = search(judge(lambda trial: trial.rewrites >= 7 or "first" in trial.disabled), 10, forms)
+    assert needed is not None
+    assert [(step.form, step.rewrite) for step in needed.steps] == [("", 7)]
 
 
 def test_an_optimization_without_a_name() -> None:

@@ -176,7 +176,7 @@ def test_how_often_each_rule_applies_to_a_model(shell: Shell) -> None:
     assert [each["name"] for each in found] == NAMES
     counts = {each["name"]: each["applied"] for each in found if each["applied"]}
     # It has three batch norms, each behind a convolution.
-    assert counts == {"affine-after-convolution": 3}
+    assert counts == {"batch-norm-after-convolution": 3}
     assert [(row[0], row[3]) for row in rows] == [(name, str(count)) for name, count in counts.items()]
 
 
@@ -196,7 +196,9 @@ def test_a_level_that_keeps_bits_applies_no_rule_that_rounds(shell: Shell, level
 
 def test_counting_in_one_topic(shell: Shell) -> None:
     assert table(shell.good("rules", DIGITS, "--topic", "masks"))[1:] == []
-    assert [row[0] for row in table(shell.good("rules", DIGITS, "--topic", "convolutions"))[1:]] == ["affine-after-convolution"]
+    assert [row[0] for row in table(shell.good("rules", DIGITS, "--topic", "convolutions"))[1:]] == [
+        "batch-norm-after-convolution"
+    ]
 
 
 def test_a_model_that_is_missing(shell: Shell) -> None:
@@ -253,10 +255,12 @@ def test_a_mistake_in_a_file_is_pointed_at(shell: Shell, old: str, flags: list[s
     assert "\n".join(rest).strip().startswith(hint)
 
 
+@pytest.mark.parametrize("name", ["cse", "silu", "relu-by-max"])
 @pytest.mark.parametrize("flags", [[], ["--json"], ["good.onnx"], ["--topic", "masks"], ["--show", "silu"]])
-def test_a_name_that_a_pass_has(shell: Shell, flags: list[str]) -> None:
-    load = ["--load", write(shell, "mine.rules", MINE.replace("relu-by-max", "cse"))]
-    assert "mine.rules: pass 'cse' exists already" in refuse(shell, *load, *flags)
+def test_a_name_that_is_taken(shell: Shell, name: str, flags: list[str]) -> None:
+    first = ["--load", write(shell, "first.rules", MINE)]
+    second = ["--load", write(shell, "second.rules", MINE.replace("relu-by-max", name))]
+    assert f"second.rules: there is a pass or rule '{name}' already" in refuse(shell, *first, *second, *flags)
 
 
 @pytest.mark.parametrize("name", ["missing.rules", "missing.py"])
@@ -264,10 +268,15 @@ def test_a_file_that_is_missing(shell: Shell, name: str) -> None:
     assert f"there is no file '{name}'" in refuse(shell, "--load", name)
 
 
-@pytest.mark.parametrize("text", [PERTURB, RULE_IN_PYTHON])
-def test_where_what_a_python_file_adds_is_listed(shell: Shell, text: str) -> None:
-    said = shell.run("rules", "--load", write(shell, "mine.py", text), "--json")
+def test_a_rule_in_python_is_listed_with_the_others(shell: Shell) -> None:
+    found = rules_of(shell.good("rules", "--load", write(shell, "mine.py", RULE_IN_PYTHON), "--json"))
+    assert [each["name"] for each in found] == [*NAMES, "relu-of-nothing"]
+    assert found[-1]["topic"] == "yours"
+
+
+def test_where_the_passes_of_a_file_are_listed(shell: Shell) -> None:
+    said = shell.run("rules", "--load", write(shell, "mine.py", PERTURB), "--json")
     assert said.code == 0
     assert [each["name"] for each in rules_of(said.out)] == NAMES
-    assert said.err == "irc: what 'mine.py' adds is in Python: `irc passes --load mine.py` lists it\n"
+    assert said.err == "irc: what is loaded are passes and no rules: `irc passes --load mine.py` lists them\n"
     shell.good("passes", "--load", "mine.py")

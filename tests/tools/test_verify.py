@@ -9,7 +9,8 @@ import pytest
 
 from irc.runtime import open_artifact
 
-from .models import Shell
+from .models import F32, Shell, info, model, node
+from .wrong_forms import plant
 from .wrong_rules import PLACE, PLANTED, place
 
 ONE = "sub-to-add"
@@ -55,6 +56,33 @@ def test_given_inputs_are_what_is_checked_with(shell: Shell) -> None:
     said = shell.run("compile", *flags, "--verify", "--inputs", "ones.npz")
     assert "on the given inputs" in said.err
     assert "answers: agrees with the reference on the given inputs" in said.out
+
+
+def test_a_wrong_form_of_the_engine_is_undone(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The right form beside it is used, and counted."""
+    said = shell.run("compile", plant(shell, monkeypatch), "--verify")
+    assert said.code == 0
+    assert said.err.startswith("irc: undone: tanh-as-softsign at the-place: off by ")
+    assert "rewrites: 2 checked and done, 1 undone" in said.out
+    assert shell.run("compare", "tanh.onnx", "tanh.irc").code == 0
+
+
+def test_a_form_can_be_left_out(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = shell.run("compile", plant(shell, monkeypatch), "--verify", "--disable-pass", "tanh-as-softsign")
+    assert (said.code, said.err) == (0, "")
+
+
+def test_what_the_reference_runs_only_as_captured(shell: Shell) -> None:
+    """It draws random numbers up to an older opset, and Swish is of a newer one."""
+    nodes = [
+        node("RandomNormalLike", ["x"], ["noise"]),
+        node("Sigmoid", ["x"], ["s"]),
+        node("Mul", ["x", "s"], ["swish"]),
+        node("Add", ["swish", "noise"], ["y"]),
+    ]
+    shell.save("noise.onnx", model(nodes, [info("x", F32, [4])], [info("y", F32, [4])]))
+    np.savez(shell.folder / "x.npz", x=np.ones(4, np.float32))
+    assert "nothing undone" in shell.good("compile", "noise.onnx", "--verify", "--inputs", "x.npz")
 
 
 def test_without_a_flag_the_whole_program_is_checked(shell: Shell) -> None:

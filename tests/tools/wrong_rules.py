@@ -1,4 +1,4 @@
-"""The wrong rules of `tests/passes/planted.py`, which is loaded as `irc --load` loads it."""
+"""The wrong rules of `tests/passes/planted.rules`, each with a model that has a place for it."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from irc.ir.text import parse_graph
 
 from .models import Shell
 
-FILE = Path(__file__).resolve().parents[1] / "passes" / "planted.py"
+FILE = Path(__file__).resolve().parents[1] / "passes" / "planted.rules"
 
 
 def _load() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("planted", FILE)
+    spec = importlib.util.spec_from_file_location("planted", FILE.with_suffix(".py"))
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)

@@ -131,6 +131,7 @@ class _Finder:
             str(self.settings.get("optimization", LEVELS[-1])),
             disabled if isinstance(disabled, tuple) else (),
             lambda trial: engine_optimizers(self.workshop, trial, self.folder),
+            self.workshop.forms,
         )
 
     def by_answer(self, options: CompileOptions, max_error: float | None) -> tuple[Found | None, list[str] | None]:
@@ -211,6 +212,8 @@ class _Report:
 
     def describe(self, step: Step) -> str:
         """The step, named."""
+        if step.form:
+            return f"the engine's form '{step.form}'"
         if step.rewrite is None:
             name = f"optimization '{step.optimizer}' at" if step.optimizer else "optimization"
             return f"the engine's {name} level '{step.level}'"
@@ -234,7 +237,8 @@ class _Report:
     def command(self, trial: Trial, name: str) -> str:
         """The command that makes the program of a trial and shows whether it is bad."""
         case, words = self.case, ["irc", "compile", str(self.case.model), *self.case.common, "--no-verify"]
-        words += ["--rewrite-limit", str(trial.rewrites), *_setting_flags(trial.settings), "-o", f"{name}.irc"]
+        words += ["--rewrite-limit", str(trial.rewrites), *_setting_flags(trial.settings)]
+        words += [word for form in trial.disabled for word in ("--disable-pass", form)] + ["-o", f"{name}.irc"]
         return f"{shlex.join(words)} && {self._check(case, f'{name}.irc')}"
 
     def _check(self, case: _Case, artifact: str) -> str:
@@ -293,6 +297,8 @@ def _way_out(report: _Report, step: Step) -> str:
     """The flag that leaves a step out."""
     if step.rewrite is not None:
         return f"--disable-pass {report.place(step).rewrite} leaves it out"
+    if step.form:
+        return f"--disable-pass {step.form} leaves it out"
     return f"{shlex.join(_setting_flags(step.good.settings))} leaves it out"
 
 
@@ -306,6 +312,7 @@ def _to_json(report: _Report) -> dict[str, Json]:
             "rewrite": None if place is None else place.rewrite,
             "location": None if place is None else place.location,
             "pass": None if step.rewrite is None else report.pass_of(step.rewrite),
+            "engine_form": step.form or None,
             "engine_level": step.level or None,
             "engine_optimization": step.optimizer or None,
             "symptom": step.symptom,

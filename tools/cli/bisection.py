@@ -1,4 +1,4 @@
-"""Finding the first step of a compilation that makes a program bad: a rewrite, or an optimization of the engine.
+"""Finding the first step of a compilation that makes a program bad: a rewrite, a form of the engine or its optimization.
 
 A step is found by halving, so that of n steps about log2(n) are tried. Where badness comes and goes, halving still ends at a
 step that brings it, and a few more trials say that it is not the only one.
@@ -20,10 +20,11 @@ SPOT_CHECKS = 3
 
 @dataclass(frozen=True)
 class Trial:
-    """One way to compile: after how many rewrites to stop, and settings of the engine beside the usual ones."""
+    """One way to compile: after how many rewrites to stop, settings of the engine beside the usual ones, forms left out."""
 
     rewrites: int
     settings: Mapping[str, OptionValue] = field(default_factory=dict[str, "OptionValue"])
+    disabled: tuple[str, ...] = ()
 
 
 class Judge(Protocol):
@@ -38,20 +39,22 @@ class Judge(Protocol):
 class Optimizations:
     """What the engine may do: its `level`, the optimizations that are `disabled` anyway, and which of them change a program.
 
-    `active` names those that change the program of a trial, in the order in which they run.
+    `active` names those that change the program of a trial, in the order in which they run; `forms` the rewrites by which
+    ops are said as the engine runs them fastest.
     """
 
     level: str
     disabled: tuple[str, ...]
     active: Callable[[Trial], Sequence[str]]
+    forms: Callable[[Trial], Sequence[str]] = lambda trial: ()
 
 
 @dataclass(frozen=True)
 class Step:
     """A step that makes the program bad: `good` is the trial without it, `bad` with it, `symptom` what is wrong then.
 
-    `rewrite` is the number of the rewrite, or None for an optimization of the engine, which `optimizer` names as far as it is
-    known (`level` at least). `alone` is False where badness comes and goes with other steps as well.
+    `rewrite` is the number of the rewrite, or None for a `form` of the engine or an optimization of it, which `optimizer` names
+    as far as it is known (`level` at least). `alone` is False where badness comes and goes with other steps as well.
     """
 
     good: Trial
@@ -60,6 +63,7 @@ class Step:
     rewrite: int | None = None
     level: str = ""
     optimizer: str = ""
+    form: str = ""
     alone: bool = True
 
 
@@ -77,6 +81,9 @@ def search(judge: Judge, total: int, engine: Optimizations) -> Found | None:
     symptom = judge.symptom(Trial(total))
     if symptom is None:
         return None
+    form = _first_form(judge, total, engine)
+    if form is not None:
+        return Found(symptom, (form,))
     if engine.level == LEVELS[0] or judge.symptom(Trial(total, off)) is not None:
         if judge.symptom(Trial(0, off)) is not None:
             return Found(symptom, ())
@@ -109,6 +116,25 @@ def _first_rewrite(judge: Judge, total: int, settings: Mapping[str, OptionValue]
 
     first, alone = first_bad(total, is_bad)
     return Step(Trial(first - 1, settings), Trial(first, settings), symptoms.get(first) or "", first, alone=alone)
+
+
+def _first_form(judge: Judge, total: int, engine: Optimizations) -> Step | None:
+    """The first form that makes the program bad; None where it is bad without any, or cannot be run without them."""
+    names = tuple(engine.forms(Trial(total)))
+    symptoms: dict[int, str | None] = {}
+
+    def cut(count: int) -> Trial:
+        """The trial in which only the first `count` forms are used."""
+        return Trial(total, disabled=names[count:])
+
+    def is_bad(count: int) -> bool:
+        symptoms[count] = judge.symptom(cut(count))
+        return symptoms[count] is not None
+
+    if not names or is_bad(0):
+        return None
+    first, alone = first_bad(len(names), is_bad)
+    return Step(cut(first - 1), cut(first), symptoms.get(first) or "", form=names[first - 1], alone=alone)
 
 
 def _first_optimization(judge: Judge, rewrites: int, engine: Optimizations) -> Step:

@@ -94,7 +94,7 @@ def compile_command(
 
 
 def _checked(compiled: Compiled) -> str:
-    done = sum(record.changes for record in compiled.records)
+    done = sum(record.changes for record in compiled.records) + sum(compiled.forms.values())
     unknown = f" ({compiled.unchecked} of them the reference could not run)" if compiled.unchecked else ""
     return f"{done} checked and done{unknown}, {len(compiled.undone) or 'nothing'} undone"
 

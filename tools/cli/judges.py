@@ -37,9 +37,16 @@ class Workshop:
         from irc.lowering import compile_graph
 
         engine_options = {**self.options.engine_options, **trial.settings}
-        options = replace(self.options, rewrite_limit=trial.rewrites, engine_options=engine_options)
+        disable = self.options.disable.union(trial.disabled)
+        options = replace(self.options, rewrite_limit=trial.rewrites, engine_options=engine_options, disable=disable)
         self.made += 1
         return compile_graph(clone_graph(self.graph), options)
+
+    def forms(self, trial: Trial) -> list[str]:
+        """The engine's own rewrites in the program of a trial, by name. Raises what compiling raises."""
+        compiled = self.compiled(trial)
+        compiled.program.close()
+        return list(compiled.forms)
 
     def saved(self, trial: Trial, folder: Path) -> Path:
         """The artifact of a trial, always at the same place in `folder`. Raises what compiling raises."""
@@ -149,7 +156,8 @@ def _report(trial: Trial, found: str | None) -> None:
         return
     level = trial.settings.get("optimization", "")
     engine = f", engine at {level}" if level in LEVELS else ""
-    note(f"{trial.rewrites} rewrites{engine}: {found or 'good'}")
+    without = f", without {', '.join(trial.disabled)}" if trial.disabled else ""
+    note(f"{trial.rewrites} rewrites{engine}{without}: {found or 'good'}")
 
 
 _MODIFIED = re.compile(r"GraphTransformer (\S+) modified: 1 ")

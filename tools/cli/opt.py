@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from . import flags
 from .compiling import compile_options, instruments, print_statistics, records_json, undone_json, warn_of_undone
 from .output import check_file, naming, note, print_json, write_whole
+
+if TYPE_CHECKING:
+    from irc.passes import PassRecord
 
 OutputFlag = Annotated[
     Path | None,
@@ -87,17 +91,17 @@ def opt_command(
     elif output is not None:
         write_whole(output, print_graph(graph).encode())
     if as_json:
-        print_json(
-            {
-                "output": None if output is None else str(output),
-                "passes": records_json(manager.records),
-                "undone": undone_json(undone),
-            }
-        )
-        return
+        named = None if output is None else str(output)
+        print_json({"output": named, "passes": records_json(manager.records), "undone": undone_json(undone)})
+    else:
+        _report(manager.records, output, stats)
+
+
+def _report(records: Sequence[PassRecord], output: Path | None, stats: bool) -> None:
+    """What was done, for people."""
     if stats:
         # Without -o the result on stdout is the program, and a table in it would be no program any more.
-        print_statistics(manager.records, sys.stderr if output is None else sys.stdout)
+        print_statistics(records, sys.stderr if output is None else sys.stdout)
     if output is not None:
-        before, after = (manager.records[0].ops_before, manager.records[-1].ops_after) if manager.records else (0, 0)
-        print(f"{output}: {before} ops became {after}" if manager.records else f"{output}: nothing was run")
+        done = f"{records[0].ops_before} ops became {records[-1].ops_after}" if records else "nothing was run"
+        print(f"{output}: {done}")

@@ -48,16 +48,15 @@ def rules_command(
 def _chosen(topic: str | None, files: tuple[str, ...]) -> list[tuple[str, Rule]]:
     """The rules of one topic or of all, the user's under `yours`, each with its topic. Raises UsageError."""
     from irc.ir import UsageError, closest
-    from irc.passes import catalogue_by_topic, registry, user_rules
+    from irc.passes import catalogue_by_topic, registry
 
-    registry(files)  # it refuses a file that defines nothing, and a name that is taken
-    by_topic = catalogue_by_topic() | {YOURS: tuple(user_rules(files))}
+    own = registry(files)
+    by_topic = catalogue_by_topic() | {YOURS: own.rules}
     if topic is not None and topic not in by_topic:
         hint = closest(topic, list(by_topic)) or f"topics: {', '.join(by_topic)}"
         raise UsageError(f"there is no topic '{topic}'", hint=hint)
-    for file in files:
-        if Path(file).suffix != ".rules":
-            note(f"what '{file}' adds is in Python: `irc passes --load {file}` lists it")
+    if files and not own.rules:
+        note(f"what is loaded are passes and no rules: `irc passes --load {files[0]}` lists them")
     return [(name, rule) for name, rules in by_topic.items() if topic in (None, name) for rule in rules]
 
 
@@ -76,11 +75,12 @@ def _named(name: str, rows: list[tuple[str, Rule]], topic: str | None) -> tuple[
 def _counts(model: Path, level: int, files: tuple[str, ...]) -> Counter[str]:
     """Applications by rule over a whole level, the rules of the user's files after it."""
     from irc.ir import capture
-    from irc.passes import Contract, PassManager, registry, user_rules
+    from irc.passes import Contract, PassManager, registry
 
-    pipeline = ", ".join([f"O{level}", *(rule.name for rule in user_rules(files))])
+    own = registry(files)
+    pipeline = ", ".join([f"O{level}", *(rule.name for rule in own.rules)])
     strictest = Contract.EXACT if level <= 1 else Contract.REASSOCIATING
-    manager = PassManager(registry(files).pipeline(pipeline), strictest=strictest)
+    manager = PassManager(own.pipeline(pipeline), strictest=strictest)
     manager.run(capture(model), lambda: capture(model))
     for record in manager.failures:
         note(f"pass '{record.text}' was rolled back and left out: {record.failure}")

@@ -26,9 +26,14 @@ RULES: tuple[Rule, ...] = (
 )
 
 
-def legalize(graph: Graph) -> Context:
-    """Rewrite `graph` in place; the context returned counts what was done, by rule."""
-    context = Context()
+def legalize(graph: Graph, context: Context | None = None) -> Context:
+    """Rewrite `graph` in place, as far as `context` lets it; the context returned counts what was done, by rule.
+
+    Where it has a checker, each rewrite is checked on the values that `graph` holds.
+    """
+    context = Context() if context is None else context
+    if context.checker is not None:
+        context.checker.begin(graph)
     Rewriter(graph, RULES, context).run()
     return context
 
