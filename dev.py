@@ -111,7 +111,7 @@ def test(*arguments: str) -> int:
 
 
 def bench(which: str = "overhead", *arguments: str) -> int:
-    """Install the peers and measure against them: `bench forms|optimize|overhead|rules|speed|verify ...`."""
+    """Install the peers and measure against them: `bench NAME ...`; benchmarks/README.md lists the names."""
     return setup("bench") or run(PYTHON, "-m", f"benchmarks.{which}", *arguments)
 
 

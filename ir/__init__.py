@@ -15,10 +15,10 @@ from .diagnostics import (
 )
 from .dims import Dim, SymbolicDim
 from .emit import Emitted, emit, save_onnx, to_model
-from .garbage import collector_paused
+from .garbage import collector_paused, trim_heap
 from .graph import Attribute, EmptyList, Graph, Op, Use, Value, constant_op
 from .infer import make, refresh
-from .location import Location, at, via
+from .location import Location, SourceOrigin, at, parse_origin, via
 from .reference import Evaluator, evaluate, evaluate_constants
 from .specialize import parse_dims, parse_shapes, specialize
 from .tensors import SparseTensor, Tensor
@@ -54,6 +54,7 @@ __all__ = [
     "Op",
     "OptionalType",
     "SequenceType",
+    "SourceOrigin",
     "SparseTensor",
     "SparseType",
     "SymbolicDim",
@@ -73,6 +74,7 @@ __all__ = [
     "clone_op",
     "closest",
     "collector_paused",
+    "trim_heap",
     "constant_op",
     "cost_of",
     "dialect",
@@ -83,6 +85,7 @@ __all__ = [
     "infer",
     "make",
     "parse_dims",
+    "parse_origin",
     "parse_shapes",
     "refresh",
     "save_onnx",

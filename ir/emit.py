@@ -6,6 +6,7 @@ version stay within what engines take.
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -20,11 +21,17 @@ from .capture.wire import field_prefix
 from .files import replacing
 from .garbage import collector_paused
 from .graph import Graph, Op, Value
+from .location import Location
 from .tensors import Tensor
 from .types import DType, UnknownType
 
 LARGEST_SINGLE_FILE = 2**31 - 2**20
 SMALLEST_WEIGHT = 1024
+
+# Where a node keeps all origins and rewrites of its op as JSON, which profiles are attributed by; `LOCATION_KEY` is for people.
+HISTORY_KEY = "irc.history"
+MOST_ORIGINS = 32
+"""Origins of one op that a model keeps, the first ones: folded constants can have thousands."""
 
 
 @dataclass
@@ -44,6 +51,16 @@ class Emitted:
     def weight_bytes(self) -> int:
         """The bytes of all weights kept apart."""
         return sum(tensor.byte_count for tensor in self.weights.values())
+
+    def declare_operands(self, *ops: str) -> None:
+        """Write down the types of what ops of these names take and other ops make: an engine may not find them by itself."""
+        made = {name for node in self.graph.node for name in node.output} - {output.name for output in self.graph.output}
+        for node in self.graph.node:
+            op = self.op_names.get(node.name)
+            for name, value in zip(node.input, op.operands if op is not None and op.is_a(*ops) else (), strict=False):
+                if name in made and value is not None and not isinstance(value.type, UnknownType):
+                    made.discard(name)
+                    self.graph.value_info.add(name=name, type=proto.type_message(value.type))
 
     def complete(self) -> ModelProto:
         """The model with all weights inside; for models that fit one message."""
@@ -204,6 +221,8 @@ class _Emitter:
         text = str(op.location)
         if text != node.name:
             node.metadata_props.add(key=LOCATION_KEY, value=text)
+        if op.location.parents:
+            node.metadata_props.add(key=HISTORY_KEY, value=_history(op.location))
         for name, value in op.attributes.items():
             node.attribute.append(proto.attribute_message(name, value, self._body))
 
@@ -228,6 +247,11 @@ class _Emitter:
         message = GraphProto()
         self.fill(message, graph, outermost=False)
         return message
+
+
+def _history(location: Location) -> str:
+    origins, rewrites = location.flatten()
+    return json.dumps({"origins": origins[:MOST_ORIGINS], "rewrites": rewrites}, ensure_ascii=False, separators=(",", ":"))
 
 
 def unique_name(hint: str, taken: set[str], numbers: dict[str, int], separator: str) -> str:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+
+_SOURCE = re.compile(r"(?:(?P<file>.+\.py|<.+>):(?P<line>\d+))?(?: ?\((?P<module>[^()]+)\))?(?: (?P<node>\w+))?")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Location:
     """Origins and rewrites of one op, kept as a tree so that a union costs the same however long the history is.
 
-    `origin` is an ONNX node name, or `file.py:41 (module.path)` for a model from torch; `rewrite` is the pass or rule that
-    made the op out of `parents`.
+    `origin` is an ONNX node name, or the text of a `SourceOrigin` for a model from torch; `rewrite` is the pass or rule
+    that made the op out of `parents`.
     """
 
     origin: str = ""
@@ -60,3 +63,31 @@ def via(rewrite: str, *parents: Location) -> Location:
     if len(distinct) == 1 and distinct[0].rewrite == rewrite:
         return distinct[0]
     return Location(rewrite=rewrite, parents=distinct)
+
+
+@dataclass(frozen=True, slots=True)
+class SourceOrigin:
+    """Where an op stands in a program's source: `model.py:41 (stem.conv1) conv2d_3` is file, line, module and node.
+
+    `file` is "" and `line` 0 where no line is known, `module` is "" for the outermost module, `node` is what the tracer
+    called the op and "" where it did not. At least the line or the module is known.
+    """
+
+    file: str = ""
+    line: int = 0
+    module: str = ""
+    node: str = ""
+
+    @property
+    def text(self) -> str:
+        """The origin as a location holds it; `parse_origin` reads it back."""
+        parts = (f"{self.file}:{self.line}" if self.file else "", f"({self.module})" if self.module else "", self.node)
+        return " ".join(part for part in parts if part)
+
+
+def parse_origin(text: str) -> SourceOrigin | None:
+    """The source an origin tells, or None for the plain name of an ONNX node."""
+    found = _SOURCE.fullmatch(text)
+    if found is None or not (found["file"] or found["module"]):
+        return None
+    return SourceOrigin(found["file"] or "", int(found["line"] or 0), found["module"] or "", found["node"] or "")

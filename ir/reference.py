@@ -31,10 +31,13 @@ class Evaluator:
         options = ort.SessionOptions()
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         options.intra_op_num_threads = 1
+        options.enable_cpu_mem_arena = False  # what is let go goes back to the system at once
         emitted = emit(graph, opset=opset, keep_inline=_KEPT_INLINE)
         # The session may use them where they lie: they live as long as it does, also what was put in order just for it.
         self._weights = {name: _ort_value(ort, tensor) for name, tensor in emitted.weights.items()}
         options.add_external_initializers(list(self._weights), list(self._weights.values()))
+        for name, value in self._weights.items():
+            options.add_initializer(name, value)  # or it would copy them; with no optimization none is replaced
         model = emitted.refer(lambda name: (f"{name}.bin", 0, emitted.weights[name].byte_count))
         try:
             self._session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import onnx
 
@@ -36,7 +36,7 @@ from .engine import Engine, EngineFiles
 from .engines import ENGINES, find_engine
 from .signatures import input_entries, output_entries
 from .targets import find_target
-from .verification import GIVEN, MADE_UP, Agreement, Probe, Verify, check, probe_of
+from .verification import EXAMPLES, GIVEN, MADE_UP, Agreement, Probe, Verify, check, probe_of
 
 Model: TypeAlias = "str | os.PathLike[str] | bytes | onnx.ModelProto"
 
@@ -114,10 +114,12 @@ def compile_graph(
     *,
     source: SourceEntry | None = None,
     captured_in: float = 0.0,
+    examples: Mapping[str, Any] | None = None,
 ) -> Compiled:
     """Compile a captured graph, which is changed on the way. Raises as `compile_model` does.
 
-    Where the program answers otherwise than the model, less and less is done to it until it answers right.
+    `examples` are arrays by input name, to check with where the options give no inputs. Where the program answers otherwise
+    than the model, less and less is done to it until it answers right.
     """
     target, engine = find_target(options.target), _choose_engine(options)
     specialize(graph, options.dims, options.shapes)
@@ -129,7 +131,7 @@ def compile_graph(
     probe: Probe | str | None = None
     agreement = Agreement(False)
     notes: list[str] = []
-    known, checker = registry(options.load), rewrite_checker(options)
+    known, checker = registry(options.load), rewrite_checker(options, examples)
     manager = asked_for = pass_manager(options, known, instruments, checker)
     first: Agreement | None = None
     for attempt in _attempts(options, own_passes, lambda: asked_for.totals.keys()):
@@ -145,7 +147,7 @@ def compile_graph(
         lowered = time.perf_counter()
         manifest = _manifest(graph, options, engine, manager.records, NodeCount(before, len(files.op_names)), source)
         if probe is None:
-            probe = probe_of(pristine, options.inputs) if pristine is not None else "not asked for"
+            probe = probe_of(pristine, options.inputs, examples) if pristine is not None else "not asked for"
         program, agreement, said = _load(manifest, files, engine.settings(options.opt_level), pristine, probe)
         if program is not None:
             if first is not None:
@@ -197,8 +199,8 @@ def _attempts(options: CompileOptions, own_passes: bool, applied: Callable[[], I
         yield _Attempt(plain, "the passes were left out", replace(options, passes=NOTHING), Contract.EXACT)
 
 
-def rewrite_checker(options: CompileOptions) -> RegionChecker | None:
-    """What checks each rewrite on given or made-up inputs where that is asked for. It raises UsageError as `probe_of` does."""
+def rewrite_checker(options: CompileOptions, examples: Mapping[str, Any] | None = None) -> RegionChecker | None:
+    """What checks each rewrite where that is asked for, on inputs as `probe_of` has them; it raises UsageError as that does."""
     if options.verify is not Verify.REWRITES:
         return None
 
@@ -207,10 +209,10 @@ def rewrite_checker(options: CompileOptions) -> RegionChecker | None:
     def feeds(graph: Graph) -> Mapping[str, object] | None:
         # Made once, on the graph as captured: of the optimized one the reference may have no kernels.
         if not probes:
-            probes.append(probe_of(graph, options.inputs))
+            probes.append(probe_of(graph, options.inputs, examples))
         return None if isinstance(probes[0], str) else probes[0].feeds
 
-    return RegionChecker(feeds, MADE_UP if options.inputs is None else GIVEN)
+    return RegionChecker(feeds, GIVEN if options.inputs is not None else MADE_UP if examples is None else EXAMPLES)
 
 
 def pass_manager(
@@ -288,7 +290,7 @@ def _load(
 
 def _build(manifest: Manifest, files: EngineFiles, setting: Mapping[str, OptionValue]) -> Program | EngineFailure:
     try:
-        options = {**setting, **manifest.engine_options}
+        options = {**setting, **files.options, **manifest.engine_options}
         return Program.from_files(replace(manifest, engine_options=options), files.files, files.weights)
     except EngineFailure as error:
         return error

@@ -28,11 +28,15 @@ YES = Verdict()
 
 @dataclass(frozen=True)
 class EngineFiles:
-    """A lowered graph: the engine's files as chunks of bytes, the weights kept apart, and the ops behind its node names."""
+    """A lowered graph: the engine's files as chunks of bytes, the weights kept apart, and the ops behind its node names.
+
+    `options` are settings of the engine that go with these files, whatever setting is chosen.
+    """
 
     files: Mapping[str, Sequence[bytes]]
     weights: Mapping[str, WeightView]
     op_names: Mapping[str, Op] = field(default_factory=dict[str, Op])
+    options: Mapping[str, OptionValue] = field(default_factory=dict[str, OptionValue])
 
 
 class Engine(Protocol):

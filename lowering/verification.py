@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
-from math import isfinite, prod
+from math import isfinite, prod, sqrt
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 
-from irc.ir import DType, EvaluationError, Graph, Op, TensorType, UsageError, Value, evaluate, schema
+from irc.ir import DType, EvaluationError, Graph, Op, TensorType, UsageError, Value, evaluate, schema, trim_heap
 from irc.runtime import EngineFailure, FeedChecker, FeedError, Program, SignatureEntry, random_inputs, read_inputs
 
 from .signatures import input_entries
@@ -38,6 +38,7 @@ class Verify(Enum):
 
 MADE_UP = "made-up inputs"
 GIVEN = "the given inputs"
+EXAMPLES = "the example inputs"
 
 
 @dataclass(frozen=True)
@@ -73,21 +74,31 @@ class Probe:
 _SIZES = ((2, 64), (1, 32), (2, 2), (1, 1))
 
 
-def probe_of(graph: Graph, inputs: Path | None) -> Probe | str:
-    """The inputs in an `.npz` file, or made-up ones where there is none; or why there are none.
+def probe_of(graph: Graph, inputs: Path | None, examples: Mapping[str, Any] | None = None) -> Probe | str:
+    """The inputs in an `.npz` file, or else examples, or else made-up ones; or why there are none.
 
     Raises UsageError where the file does not fit the model or the reference fails on it, FeedError where it is no such file.
     """
     entries = input_entries(graph)
-    if inputs is None:
-        return make_probe(graph, entries)
     try:
+        if inputs is None:
+            return make_probe(graph, entries) if examples is None else _probe_of_examples(graph, entries, examples)
         feeds = FeedChecker(entries).check(read_inputs(entries, inputs))
         return Probe(feeds, evaluate(graph, cast("Mapping[str, Any]", feeds)), GIVEN)
     except FeedError as error:
         raise UsageError(error.message, location=error.location or str(inputs), hint=error.hint) from error
     except EvaluationError as error:
         raise UsageError(error.message, location=str(inputs), hint="give inputs on which the model runs") from error
+    finally:
+        trim_heap()  # the reference has had all weights once, and the program is going to
+
+
+def _probe_of_examples(graph: Graph, inputs: Sequence[SignatureEntry], examples: Mapping[str, Any]) -> Probe | str:
+    try:
+        feeds = FeedChecker(inputs).check(examples)
+        return Probe(feeds, evaluate(graph, cast("Mapping[str, Any]", feeds)), EXAMPLES)
+    except (FeedError, EvaluationError) as error:
+        return error.message
 
 
 def make_probe(graph: Graph, inputs: Sequence[SignatureEntry], seed: int = 0) -> Probe | str:
@@ -228,16 +239,31 @@ def _arrays_apart(wanted: Array, got: Array) -> float:
         return 0.0 if np.array_equal(wanted, got) else float("inf")
     if wanted.dtype.kind in "iu" and _steps(wanted, got) <= 1:
         return 0.0
-    wide = np.complex128 if wanted.dtype.kind == "c" else np.float64
-    x, y = wanted.astype(wide).reshape(-1), got.astype(wide).reshape(-1)
-    unequal = ~((x == y) | (np.isnan(x) & np.isnan(y)))
-    x, y, norm = x[unequal], y[unequal], float(np.linalg.norm(x[np.isfinite(x)]))
-    if not np.isfinite(x).all() or not np.isfinite(y).all():
+    flat = wanted.reshape(-1), got.reshape(-1)
+    gap = norm = 0.0
+    for start in range(0, wanted.size, _BLOCK):  # in float64 the whole would need several times its memory
+        gaps, norms = _squares(*(each[start : start + _BLOCK] for each in flat))
+        gap, norm = gap + gaps, norm + norms
+    if not np.isfinite(gap):
         return float("inf")
-    gap = float(np.linalg.norm(x - y))
     if wanted.dtype.kind in "iu" and not gap:
         return 1.0  # they differ, but in digits that float64 does not hold
-    return gap / norm if norm else gap
+    return sqrt(gap / norm) if norm else sqrt(gap)
+
+
+_BLOCK = 1 << 20
+
+
+def _squares(wanted: Array, got: Array) -> tuple[float, float]:
+    """The squared length of the difference, infinite where NaN and Inf lie elsewhere, and of what is wanted."""
+    wide = np.complex128 if wanted.dtype.kind == "c" else np.float64
+    x, y = wanted.astype(wide), got.astype(wide)
+    unequal = ~((x == y) | (np.isnan(x) & np.isnan(y)))
+    norm = float(np.linalg.norm(x[np.isfinite(x)])) ** 2
+    x, y = x[unequal], y[unequal]
+    if not np.isfinite(x).all() or not np.isfinite(y).all():
+        return float("inf"), norm
+    return float(np.linalg.norm(x - y)) ** 2, norm
 
 
 def _steps(wanted: Array, got: Array) -> int:

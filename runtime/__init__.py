@@ -27,7 +27,9 @@ if TYPE_CHECKING:
     )
     from .measuring import Contestant, Measurement, Workload, measure, measure_reference
     from .onnxruntime_executor import OnnxRuntimeOptions
+    from .profiling import Call, Kernel, Profile
     from .program import Program, load
+    from .provenance import Provenance
     from .signature import FeedChecker, Feeds
     from .verdict import FEWEST_ROUNDS, Comparison, Verdict, compare
     from .weights import WeightsLayout, WeightView, layout_weights, read_weights
@@ -73,6 +75,10 @@ __all__ = [
     "Comparison",
     "Verdict",
     "compare",
+    "Profile",
+    "Kernel",
+    "Call",
+    "Provenance",
     # errors
     "RunError",
     "ArtifactError",
@@ -91,7 +97,9 @@ _HOMES = {
     ),
     "measuring": ("Contestant", "Measurement", "Workload", "measure", "measure_reference"),
     "onnxruntime_executor": ("OnnxRuntimeOptions",),
+    "profiling": ("Call", "Kernel", "Profile"),
     "program": ("Program", "load"),
+    "provenance": ("Provenance",),
     "signature": ("FeedChecker", "Feeds"),
     "verdict": ("FEWEST_ROUNDS", "Comparison", "Verdict", "compare"),
     "weights": ("WeightView", "WeightsLayout", "layout_weights", "read_weights"),

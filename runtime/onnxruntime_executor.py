@@ -7,7 +7,8 @@ import ctypes
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any
+from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -73,7 +74,13 @@ class OnnxRuntimeOptions:
 
 
 class OnnxRuntimeExecutor:
-    """One session. Weights stay in the memory they came in until the session has its own form of them."""
+    """One session. Weights stay in the memory they came in until the session has its own form of them.
+
+    With a folder for `recording`, the session leaves there the graph that it makes of the model, and notes what each kernel
+    takes until `end_recording`.
+    """
+
+    RECORDED_GRAPH: ClassVar[str] = "engine.onnx"
 
     def __init__(
         self,
@@ -82,10 +89,13 @@ class OnnxRuntimeExecutor:
         options: OnnxRuntimeOptions,
         inputs: Sequence[SignatureEntry],
         outputs: Sequence[SignatureEntry],
+        recording: Path | None = None,
     ) -> None:
         import onnxruntime
 
         session_options = _session_options(options, onnxruntime)
+        if recording is not None:
+            _record(session_options, recording / self.RECORDED_GRAPH)
         self._weights = {name: _ort_value(weight, onnxruntime) for name, weight in weights.items()}
         names = list(self._weights)
         session_options.add_external_initializers(names, list(self._weights.values()))
@@ -117,6 +127,10 @@ class OnnxRuntimeExecutor:
             return self._session.run(self._output_names, feeds, None)
         except Exception as error:
             raise _failure(error, "ONNX Runtime could not run the program") from error
+
+    def end_recording(self) -> Path:
+        """The file of the events of all runs so far, JSON as Chrome's tracing has it."""
+        return Path(self._session.end_profiling())
 
     def close(self) -> None:
         """Nothing to do: the session ends with its last user."""
@@ -161,6 +175,15 @@ def _session_options(options: OnnxRuntimeOptions, onnxruntime: Any) -> Any:
     for key, value in options.config.items():
         result.add_session_config_entry(key, value)
     return result
+
+
+def _record(session_options: Any, graph: Path) -> None:
+    session_options.enable_profiling = True
+    session_options.profile_file_prefix = str(graph.with_name("events"))
+    session_options.optimized_model_filepath = str(graph)
+    # The weights go to a file of their own: with them the graph could be larger than a message may be.
+    session_options.add_session_config_entry("session.optimized_model_external_initializers_file_name", "weights")
+    session_options.add_session_config_entry("session.optimized_model_external_initializers_min_size_in_bytes", "1024")
 
 
 def _session(model: bytes, session_options: Any, options: OnnxRuntimeOptions, onnxruntime: Any) -> Any:

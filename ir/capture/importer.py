@@ -176,7 +176,7 @@ class _Importer:
 
     def _declared_type(self, message: onnx.TypeProto, name: str) -> Type:
         try:
-            return proto.type_from_message(message)
+            return proto.type_from_message(message, self.source.symbols)
         except ModelError as error:
             raise ModelError(error.message, location=f"value '{name}'") from None
 

@@ -19,6 +19,7 @@ from google.protobuf.message import DecodeError
 from onnx import TensorProto, numpy_helper
 
 from ..diagnostics import ModelError, UsageError
+from ..dims import SymbolicDim
 from ..garbage import collector_paused
 from ..graph import Graph
 from ..tensors import SparseTensor, Tensor
@@ -38,6 +39,8 @@ class Source:
     name: str
     limits: Limits
     known: Mapping[str, memoryview] = field(default_factory=dict[str, memoryview])
+    symbols: Mapping[str, SymbolicDim] = field(default_factory=dict[str, SymbolicDim])
+    """The dims that names in the message stand for, where they are more than names."""
 
     def with_data(self, known: Mapping[str, memoryview]) -> Source:
         """The same model with the bytes of external tensors known by the tensors' names."""

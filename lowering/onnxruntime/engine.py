@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 
-from irc.ir import DType, Graph, Op, UnsupportedError, clone_graph, emit, schema
+from irc.ir import DType, Graph, Op, Tensor, UnsupportedError, Use, clone_graph, emit, schema
 from irc.passes import Context, Rule, unfused
 from irc.runtime import WEIGHTS_FILE, OnnxRuntimeOptions, OptionValue, layout_weights
 
@@ -81,10 +81,42 @@ class OnnxRuntime:
             legalize(graph, context)
             assumed |= graph.assumed_dims
         emitted = emit(graph, opset=choose_opset(graph), keep_inline=KEPT_INLINE)
+        emitted.declare_operands("Attention")  # of operands whose last dim it does not find, it makes results of a wrong size
         weights = {name: weight_view(tensor) for name, tensor in emitted.weights.items()}
         ranges = layout_weights(weights).ranges
         model = emitted.refer(lambda name: (WEIGHTS_FILE, *ranges[name]))
-        return EngineFiles({"model.onnx": (model.SerializeToString(deterministic=True),)}, weights, emitted.op_names)
+        files = {"model.onnx": (model.SerializeToString(deterministic=True),)}
+        return EngineFiles(files, weights, emitted.op_names, {"shared_weights": shareable(graph, emitted.weights)})
+
+
+UNTOUCHED = {
+    "MatMul": 1,
+    "Gemm": 1,
+    "Gather": 0,
+    "com.microsoft::FusedMatMul": 1,
+    "com.microsoft::FusedGemm": 1,
+}
+"""The operand of an op that none of ONNX Runtime's optimizers replaces: kernels pack it, or read it where it lies."""
+
+SMALLEST_SHARED = 1 << 16
+"""Bytes of a weight that is worth not copying."""
+
+
+def shareable(graph: Graph, weights: Mapping[str, Tensor]) -> tuple[str, ...]:
+    """The weights that a session may use where they lie: large, and nothing but UNTOUCHED operands."""
+    if any(op.is_a("BatchNormalization") for op in graph.walk()):
+        return ()  # one behind a product is multiplied into its weight
+    untouched: dict[int, bool] = {}
+    for op in graph.walk():
+        if op.is_constant:
+            tensor = op.value
+            untouched[id(tensor)] = untouched.get(id(tensor), True) and all(map(_leaves_alone, op.result.uses))
+    large = {name: tensor for name, tensor in weights.items() if tensor.byte_count >= SMALLEST_SHARED}
+    return tuple(sorted(name for name, tensor in large.items() if untouched.get(id(tensor), False)))
+
+
+def _leaves_alone(use: Use) -> bool:
+    return isinstance(use.user, Op) and UNTOUCHED.get(use.user.qualified_name) == use.index
 
 
 def choose_opset(graph: Graph) -> int | None:

@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 from onnx import ModelProto
 
-from irc.ir import capture, emit
-from irc.lowering import find_target
+from irc.ir import Graph, capture, emit, evaluate
+from irc.lowering import distance, find_target
 from irc.lowering.onnxruntime import OnnxRuntime
 from irc.lowering.onnxruntime.engine import SLOWER
 from irc.lowering.onnxruntime.forms import RULES, legalize
+from irc.passes import LEVELS, PassManager
 
-from .forms import assert_same, like, lowered, names, node, numbers, written
+from .forms import assert_same, like, lowered, names, node, numbers, optimized, written
 
 SPECIAL = np.array([np.nan, np.inf, 0.0, -0.0, 1e-40, -1e-40, 88.0, -88.0, 120.0, -120.0, 3e38, -3e38, 20.0, 21.0], np.float32)
 
@@ -221,3 +222,55 @@ def test_rules_have_names_of_their_own_and_say_what_they_do() -> None:
 def test_a_graph_without_such_ops_is_not_touched() -> None:
     graph = capture(one("Relu", {"x": numbers(4)}).SerializeToString())
     assert not legalize(graph).total
+
+
+# Weights that lie transposed
+
+
+def transposed_weight(rows: int, columns: int) -> Graph:
+    """x @ w, where w is a transposed view of what the model holds, as folding a Transpose leaves it."""
+    stored = numbers(columns, rows, seed=3)
+    nodes = [node("Transpose", ["stored"], ["w"], perm=[1, 0]), node("MatMul", ["x", "w"], ["y"])]
+    graph = capture(written(nodes, {"x": (1, (2, 3, rows))}, ["y"], stored=stored).SerializeToString())
+    PassManager(LEVELS["O2"]).run(graph)
+    return graph
+
+
+def test_a_transposed_view_is_read_as_it_lies() -> None:
+    graph = transposed_weight(128, 192)
+    files = OnnxRuntime().lower(graph, find_target("cpu"), 2)
+    [op] = [op for op in files.op_names.values() if op.name == "FusedMatMul"]
+    assert op.attributes == {"transB": 1}
+    [weight] = files.weights.values()
+    assert weight.shape == (192, 128)
+    feeds = {"x": numbers(2, 3, 128)}
+    for want, got in zip(evaluate(graph, feeds), optimized(graph, feeds), strict=True):
+        assert distance(want, got) <= 2e-6
+
+
+def test_a_small_transposed_view_is_put_in_order() -> None:
+    files = OnnxRuntime().lower(transposed_weight(4, 8), find_target("cpu"), 2)
+    assert [op.name for op in files.op_names.values()] == ["MatMul"]
+
+
+# Weights that a session may use where they lie
+
+
+def test_large_weights_of_products_are_not_copied() -> None:
+    constants = {"w": numbers(128, 192, seed=1), "k": numbers(64, 64, 3, 3, seed=2), "small": numbers(192, seed=4)}
+    nodes = [
+        node("MatMul", ["x", "w"], ["p"]),
+        node("Add", ["p", "small"], ["y"]),
+        node("Conv", ["image", "k"], ["z"]),
+    ]
+    inputs = {"x": (1, (2, 3, 128)), "image": (1, (1, 64, 8, 8))}
+    graph = capture(written(nodes, inputs, ["y", "z"], **constants).SerializeToString())
+    files = OnnxRuntime().lower(graph, find_target("cpu"), 2)
+    assert files.options == {"shared_weights": ("w",)}  # the blocked layout replaces filters of convolutions
+
+
+def test_a_weight_that_something_else_reads_is_copied() -> None:
+    nodes = [node("MatMul", ["x", "w"], ["y"]), node("Add", ["w", "w2"], ["z"])]
+    inputs = {"x": (1, (2, 3, 128)), "w2": (1, (128, 192))}
+    graph = capture(written(nodes, inputs, ["y", "z"], w=numbers(128, 192)).SerializeToString())
+    assert OnnxRuntime().lower(graph, find_target("cpu"), 2).options == {"shared_weights": ()}

@@ -9,6 +9,7 @@ import pytest
 from onnx import ModelProto, NodeProto
 
 from irc.ir import capture, evaluate
+from irc.lowering import CompileOptions, Verify, compile_model
 
 from .forms import assert_same, by_onnx, like, lowered, names, node, numbers, written
 
@@ -327,3 +328,20 @@ def test_a_past_of_unknown_length_keeps_its_causal_frontier() -> None:
     shapes = {"past_k": ("N", 3, "P", 8), "past_v": ("N", 3, "P", 8)}
     message = alone(feeds, shapes=shapes, is_causal=1, q_num_heads=3, kv_num_heads=3)
     assert_same(message, feeds, wanted=by_onnx(message, feeds))
+
+
+def test_attention_of_rows_whose_width_only_irc_knows() -> None:
+    """ONNX Runtime does not follow the target of the Reshape, and gave the result of the attention another width."""
+    sizes = {"columns": np.array([24]), "parts": np.array([8] * 3), "weight": numbers(8, 8)}
+    nodes = [
+        node("Shape", ["ids"], ["rows"], start=0, end=2),
+        node("Concat", ["rows", "columns"], ["target"], axis=0),
+        node("Reshape", ["x", "target"], ["stack"]),
+        node("Split", ["stack", "parts"], ["q", "k", "v"], axis=2),
+        node("Attention", ["q", "k", "v"], ["a"], q_num_heads=2, kv_num_heads=2),
+        node("MatMul", ["a", "weight"], ["y"]),
+    ]
+    message = written(nodes, {"x": (1, ("rows", 24)), "ids": (7, ("batch", "sequence"))}, ["y"], **sizes)
+    with compile_model(message.SerializeToString(), CompileOptions(opt_level=0, verify=Verify.NOTHING)).program as program:
+        [answer] = program.run({"x": numbers(6, 24), "ids": np.zeros((2, 3), np.int64)}).values()
+    assert answer.shape == (2, 3, 8)

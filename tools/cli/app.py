@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 import typer
 
-from . import bench, bisecting, compare, compiling, inspecting, listings, opt, rules, running, why
+from . import bench, bisecting, compare, compiling, inspecting, listings, opt, profiling, rules, running, why
 from .output import Failure, complain
 
 VERBS: dict[str, tuple[Callable[..., None], str]] = {
@@ -18,6 +18,7 @@ VERBS: dict[str, tuple[Callable[..., None], str]] = {
     "run": (running.run_command, "Run an artifact once."),
     "bench": (bench.bench_command, "Measure a program, also against others."),
     "compare": (compare.compare_command, "Compare the answers of two models."),
+    "profile": (profiling.profile_command, "Show where a run spends its time."),
     "inspect": (inspecting.inspect_command, "Show a model or an artifact."),
     "opt": (opt.opt_command, "Run passes on a model and write the better model."),
     "bisect": (bisecting.bisect_command, "Find the step that breaks an answer or the speed."),

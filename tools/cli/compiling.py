@@ -17,6 +17,13 @@ if TYPE_CHECKING:
     from irc.passes import Instrument, PassRecord, Undone
     from irc.runtime import OptionValue
 
+CompiledArgument = Annotated[
+    Path,
+    typer.Argument(metavar="MODEL", help="An ONNX model (.onnx), a PyTorch factory (FILE.py:NAME), or a .pt2 file."),
+]
+TrustFlag = Annotated[
+    bool, typer.Option("--trust-pickle", help="Unpickle a .pt2 file, which runs whatever code its maker put there.")
+]
 OutputFlag = Annotated[
     Path | None, typer.Option("--output", "-o", metavar="FILE", help="Where to write; default: MODEL with .irc.")
 ]
@@ -28,7 +35,7 @@ ProviderFlag = Annotated[
 
 
 def compile_command(
-    model: flags.ModelArgument,
+    model: CompiledArgument,
     output: OutputFlag = None,
     target: flags.TargetFlag = "cpu",
     engine: flags.EngineFlag = None,
@@ -48,10 +55,16 @@ def compile_command(
     dump_ir: flags.DumpFlag = None,
     print_after: flags.PrintAfterFlag = None,
     stats: flags.StatsFlag = False,
+    trust_pickle: TrustFlag = False,
     as_json: flags.JsonFlag = False,
 ) -> None:
-    """Compile a model into an artifact that runs anywhere irc's runtime is installed."""
+    """Compile a model into an artifact that runs anywhere irc's runtime is installed.
+
+    MODEL may also be a PyTorch program: FILE.py:NAME, a function that returns (module, example_inputs), or a .pt2 file.
+    """
     from irc.lowering import compile_model
+
+    from .factories import compile_torch_model, default_place, is_torch_model
 
     options = compile_options(
         target,
@@ -70,9 +83,16 @@ def compile_command(
         inputs,
         engine_option,
     )
-    place = output or model.with_suffix(".irc")
+    is_torch = is_torch_model(model)
+    place = output or (default_place(model) if is_torch else model.with_suffix(".irc"))
     _check_place(model, place)
-    compiled = compile_model(model, options, instruments(dump_ir, print_after, options.load))
+    watching = instruments(dump_ir, print_after, options.load)
+    if is_torch:
+        compiled, notes = compile_torch_model(model, trust_pickle, options, watching)
+        for each in notes:
+            note(each)
+    else:
+        compiled = compile_model(model, options, watching)
     compiled.program.save(place)
     warn_of_failures(compiled)
     if as_json:
@@ -106,8 +126,7 @@ def _check_place(model: Path, place: Path) -> None:
     if place.suffix == ".onnx":
         hint = "name it .irc; `irc opt MODEL -o FILE.onnx` writes an ONNX model"
         raise UsageError(f"'{place}' ends in .onnx, but what is written is an artifact", hint=hint)
-    if model.is_file():
-        check_file(place, "-o", model)
+    check_file(place, "-o", *([model] if model.is_file() else []))
 
 
 def compile_options(
