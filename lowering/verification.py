@@ -1,7 +1,7 @@
 """Whether a program still answers as its model does: both run on given or made-up inputs, the model by the reference.
 
 Floats are compared by relative L2 distance in float64, integers may be one step away. In a quantized model a rounding may
-fall the other way, so there an output may be one step of its scale away. What a Sigmoid makes is known to a rounding of 1.
+fall the other way, so there an output may be one step of its scale away.
 """
 
 from __future__ import annotations
@@ -154,7 +154,7 @@ def check(program: Program, graph: Graph, probe: Probe) -> Agreement:
             continue
         found = distance(wanted, answers[name])
         bound = QUANTIZED_TOLERANCE if quantized else _bound(graph.outputs[index], half)
-        step = _step(graph.outputs[index]) if quantized else _sigmoid_error(graph.outputs[index])
+        step = _step(graph.outputs[index]) if quantized else None
         good = found <= bound or (step is not None and isfinite(found) and _largest_gap(wanted, answers[name]) <= step)
         # What is out of bounds is worse than anything within, whatever the distances: each output has its own bound.
         if worst is None or (not good, found) > (not worst.agrees, worst.distance):
@@ -176,33 +176,6 @@ def _step(output: Value) -> float | None:
     op = output.op
     scale = op.constant_operand(1) if op is not None and op.is_a("DequantizeLinear") else None
     return None if scale is None else 1.01 * float(np.abs(scale.array.astype(np.float64)).max())
-
-
-_VIEWS = frozenset(
-    {"Identity", "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Slice", "Gather", "Concat", "Split"}
-)
-
-
-def _sigmoid_error(output: Value) -> float | None:
-    """How far two right answers may be apart where all elements of an output come straight from Sigmoid.
-
-    ONNX Runtime adds 1/2 to a rational function of the clamped operand (MLAS, `MlasComputeLogistic`), so that its error, and
-    that of the reference, is absolute: a rounding or two of 1 also where the result is 1e-8.
-    """
-    kind = output.type
-    if not isinstance(kind, TensorType) or kind.dtype is not DType.F32:
-        return None
-    pending, seen = [output], {output}
-    while pending:
-        op = pending.pop().op
-        if op is None or not op.is_a("Sigmoid", *_VIEWS):
-            return None
-        if op.is_a("Sigmoid"):
-            continue
-        sources = [v for v in (op.operands if op.is_a("Concat") else op.operands[:1]) if v is not None and v not in seen]
-        seen.update(sources)
-        pending.extend(sources)
-    return 4 * float(np.finfo(np.float32).eps)
 
 
 def _largest_gap(wanted: Any, got: Any) -> float:

@@ -13,9 +13,18 @@ _SAME_ELEMENTS = ("Reshape", "Squeeze", "Unsqueeze", "Flatten")
 @rule(*_SAME_ELEMENTS)
 def reshape_of_nothing(op: Op, rewrite: Rewriter) -> Value | No:
     """A reshape to the shape its input has is its input."""
-    if not rewrite.same_type(op.needed(0), op.result):
+    if not rewrite.same_type(op.needed(0), op.result) and not _keeps_each_dim(op):
         return No("its shape is not provably its input's")
     return op.needed(0)
+
+
+def _keeps_each_dim(op: Op) -> bool:
+    """Whether a Reshape says all positive dims again and leaves one, known or not, to be found: it finds what it was."""
+    target, source = shapes.content_of(op.operand(1)) if op.is_a("Reshape") else None, op.needed(0).shape
+    if target is None or source is None or len(target) != len(source):
+        return False
+    others = [(wanted, dim) for wanted, dim in zip(target, source, strict=True) if wanted != -1]
+    return len(others) == len(target) - 1 and all(isinstance(dim, int) and dim > 0 and dim == wanted for wanted, dim in others)
 
 
 @rule("Reshape")
