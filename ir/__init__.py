@@ -34,6 +34,7 @@ from .types import (
     UnknownType,
 )
 from .verify import check_op, verify
+from .widen import evaluate_wide, wide_op, wide_type, widen
 
 __all__ = [
     "UNKNOWN",
@@ -82,6 +83,7 @@ __all__ = [
     "emit",
     "evaluate",
     "evaluate_constants",
+    "evaluate_wide",
     "infer",
     "make",
     "parse_dims",
@@ -95,4 +97,7 @@ __all__ = [
     "to_model",
     "verify",
     "via",
+    "wide_op",
+    "wide_type",
+    "widen",
 ]

@@ -19,8 +19,9 @@ from irc.ir import (
     Type,
     Value,
     clone_op,
-    constant_op,
     schema,
+    wide_op,
+    wide_type,
 )
 
 from ..base import Application, operands_of
@@ -57,9 +58,9 @@ class Region:
                 graph.opsets = dict(op.graph.outermost.opsets)
                 break
         for index, value in enumerate(self.inputs):
-            mapping[value] = graph.add_input(f"x{index}", _fed_type(_widened(value.type) if wide else value.type))
+            mapping[value] = graph.add_input(f"x{index}", _fed_type(wide_type(value.type) if wide else value.type))
         for op in self._needed([value for side in sides for value in side]):
-            graph.append(_wide_op(op, mapping) if wide else clone_op(op, mapping))
+            graph.append(wide_op(op, mapping) if wide else clone_op(op, mapping))
         for value in (value for side in sides for value in side):
             graph.add_output(mapping[value], f"y{len(graph.outputs)}")
         return graph
@@ -87,32 +88,6 @@ def _fed_type(kind: Type) -> Type:
     if not isinstance(kind, TensorType) or kind.shape is None:
         return kind
     return TensorType(kind.dtype, (None,) * len(kind.shape))
-
-
-def _widened(kind: Type) -> Type:
-    return TensorType(DType.F64, kind.shape) if isinstance(kind, TensorType) and kind.dtype is DType.F32 else kind
-
-
-def _wide_op(op: Op, mapping: dict[Value, Value]) -> Op:
-    if op.is_constant:
-        copy = constant_op(_wide_tensor(op.value), op.location)
-    else:
-        attributes = {name: _wide_attribute(name, value) for name, value in op.attributes.items()}
-        operands = [None if v is None else mapping[v] for v in op.operands]
-        kinds = [_widened(r.type) for r in op.results]
-        copy = Op(op.name, operands, attributes, kinds, op.location, domain=op.domain, version=op.version)
-    mapping.update(zip(op.results, copy.results, strict=True))
-    return copy
-
-
-def _wide_attribute(name: str, value: Attribute) -> Attribute:
-    if isinstance(value, Tensor):
-        return _wide_tensor(value)
-    return DType.F64.onnx_code if name in ("to", "dtype") and value == DType.F32.onnx_code else value
-
-
-def _wide_tensor(tensor: Tensor) -> Tensor:
-    return Tensor.from_array(tensor.array, DType.F64) if tensor.dtype is DType.F32 else tensor
 
 
 class Regions:

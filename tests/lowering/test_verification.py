@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from irc.ir import capture
+from irc.ir import capture, evaluate
 from irc.lowering import CompileOptions, Verify, compile_model, distance, driver, random_outputs
 from irc.lowering.onnxruntime import OnnxRuntime
 from irc.lowering.verification import LARGEST_PROBE, Agreement, Probe, check, make_probe
@@ -196,6 +196,36 @@ def test_random_numbers_in_a_branch_are_seen() -> None:
 
 
 # What the driver does about it
+
+
+# Disputes
+
+
+def cancelling() -> Any:
+    """`x + 10000 - 10000`: in f32 three of its digits are lost, whatever is done to it."""
+    nodes = [node("Add", ["x", "big"], ["sum"]), node("Sub", ["sum", "big"], ["y"])]
+    weights = {"big": np.array([1e4], np.float32)}
+    return model(nodes, [info("x", F32, [64])], [info("y", F32, [64])], weights)
+
+
+@pytest.mark.parametrize(("error", "agrees"), [(0.0, True), (2e-4, True), (5e-3, False), (np.nan, False)])
+def test_float64_settles_what_the_reference_itself_gets_wrong(error: float, agrees: bool) -> None:
+    """The exact answer is 1e-3 from the reference, and right; so is one that is off by less than the reference is."""
+    graph = capture(cancelling().SerializeToString())
+    x = normal(64, seed=3)
+    probe = Probe({"x": x}, evaluate(graph, {"x": x}))
+    assert distance(probe.answers[0], x) > 1e-4
+    program: Any = Pretender({"y": x + np.float32(error)})
+    said = check(program, graph, probe)
+    assert (said.agrees, said.settled) == (agrees, agrees)
+    assert ("is as near to float64 as the reference on made-up inputs" in said.sentence) == agrees
+
+
+def test_float64_does_not_excuse_an_answer_where_the_reference_is_right() -> None:
+    graph = capture(one("Neg", F32).SerializeToString())
+    probe = Probe({"x": f32(1, 2)}, [f32(-1, -2)])
+    program: Any = Pretender({"y": f32(-1, -2.001)})
+    assert not check(program, graph, probe).agrees
 
 
 class Skewed(OnnxRuntime):

@@ -1,0 +1,75 @@
+"""Wide copies: the same ops with f64 for f32, and their answers by onnx's evaluator."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from irc.ir import EvaluationError, evaluate_wide, verify, widen
+from irc.ir.text import parse_graph, print_graph
+
+CONVOLUTION = """
+graph @main(%x: f32[1,2,4,4], %n: i64[1]) -> (%y: f32[1,2,4,4], %m: i64[1]) {
+  %w = const @_ : f32[2,1,1,1] = [0.5, 0.25]
+  %0 = Conv(%x, %w) {group=2}
+  %1 = Cast(%0) {to=10}
+  %y = Cast(%1) {to=1}
+  %m = Neg(%n)
+  return %y, %m
+}
+"""
+BRANCHES = """
+graph @main(%c: bool[], %x: f32[1]) -> (%y: f32[1]) {
+  %y = If(%c) {
+    then_branch=graph @then() captures(%x) -> (%t: f32[1]) {
+      %one = const @_ : f32[1] = [1.0]
+      %t = Mul(%x, %one)
+      return %t
+    },
+    else_branch=graph @else() captures(%x) -> (%e: f32[1]) {
+      %e = Neg(%x)
+      return %e
+    }
+  } : f32[1]
+  return %y
+}
+"""
+
+
+def test_every_f32_is_f64_and_nothing_else() -> None:
+    wide = widen(parse_graph(CONVOLUTION))
+    verify(wide)
+    text = print_graph(wide)
+    assert "f32" not in text
+    assert "%x: f64[1,2,4,4], %n: i64[1]" in text
+    assert "{to=11} : f64[1,2,4,4]" in text
+    assert "{to=10} : f16[1,2,4,4]" in text
+
+
+def test_a_body_is_widened_with_its_op() -> None:
+    wide = widen(parse_graph(BRANCHES))
+    verify(wide)
+    assert "f32" not in print_graph(wide)
+    for c, expected in ((True, 1.0 + 1e-12), (False, -1.0 - 1e-12)):
+        feeds = {"c": np.array(c), "x": np.array([1.0 + 1e-12])}
+        assert evaluate_wide(parse_graph(BRANCHES), feeds)[0][0] == expected
+
+
+def test_answers_have_the_digits_of_float64() -> None:
+    graph = parse_graph("graph @main(%x: f32[2]) -> (%y: f32[2]) {\n  %y = Add(%x, %x)\n  return %y\n}")
+    (found,) = evaluate_wide(graph, {"x": np.array([0.1, 3], np.float32)})
+    assert found.dtype == np.float64
+    assert found[0] == 2 * np.float64(np.float32(0.1))
+
+
+def test_what_is_too_much_work_is_not_begun() -> None:
+    text = "graph @main(%x: f32[9000,9000]) -> (%y: f32[9000,9000]) {\n  %y = MatMul(%x, %x)\n  return %y\n}"
+    with pytest.raises(EvaluationError, match="operations are too many to evaluate in f64"):
+        evaluate_wide(parse_graph(text), {})
+
+
+def test_an_op_that_the_evaluator_lacks_is_said() -> None:
+    made = 'opsets {"com.microsoft"=1} {\n  %y = com.microsoft::FastGelu(%x) : f32[2]\n  return %y\n}'
+    text = f"graph @main(%x: f32[2]) -> (%y: f32[2]) {made}"
+    with pytest.raises(EvaluationError, match="it cannot be evaluated in f64"):
+        evaluate_wide(parse_graph(text), {"x": np.zeros(2, np.float32)})
