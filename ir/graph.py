@@ -44,22 +44,24 @@ class Value:
     @property
     def constant(self) -> Tensor | None:
         """The tensor this value always is, or None when it is computed or fed."""
-        return self.op.value if self.op is not None and self.op.is_constant else None
+        op = self.op
+        return op.value if op is not None and op.is_constant else None
 
     @property
     def shape(self) -> tuple[Dim, ...] | None:
         """The shape of a tensor value, or None when it is no tensor or its rank is unknown."""
-        return self.type.shape if isinstance(self.type, TensorType) else None
+        kind = self.type
+        return kind.shape if isinstance(kind, TensorType) else None
 
     @property
     def users(self) -> list[Op]:
         """The ops that use this value, each once, in order of first use (graph outputs are not ops)."""
-        return list(dict.fromkeys(use.user for use in self.uses if isinstance(use.user, Op)))
+        return list(dict.fromkeys([user for user, _ in self.uses if isinstance(user, Op)]))
 
     @property
     def is_output(self) -> bool:
         """Whether some graph returns this value."""
-        return any(isinstance(use.user, Graph) for use in self.uses)
+        return any(isinstance(user, Graph) for user, _ in self.uses)
 
     @property
     def has_one_use(self) -> bool:
@@ -72,11 +74,12 @@ class Value:
             return
         if not other.name:
             other.name = self.name
-        for user, index in list(self.uses):
-            if isinstance(user, Graph):
-                user.set_output(index, other)
-            else:
-                user.set_operand(index, other)
+        for use in self.uses:
+            user, index = use
+            places = user.outputs if isinstance(user, Graph) else user.operands
+            places[index] = other
+            other.uses[use] = None
+        self.uses.clear()
 
     def __repr__(self) -> str:
         return f"%{self.name or '?'} : {self.type}"
@@ -142,9 +145,10 @@ class Op:
         self.results = [Value(t, op=self, index=i) for i, t in enumerate(result_types)]
         self._owns_bodies = False
         for attribute in self.attributes.values():
-            for body in bodies_of(attribute):
-                body.owner = self
-                self._owns_bodies = True
+            if isinstance(attribute, (Graph, tuple)):
+                for body in bodies_of(attribute):
+                    body.owner = self
+                    self._owns_bodies = True
 
     @property
     def qualified_name(self) -> str:
@@ -203,7 +207,7 @@ class Op:
 
     def constant_operand(self, index: int) -> Tensor | None:
         """The tensor operand `index` always is, or None when it is absent or not constant."""
-        value = self.operand(index)
+        value = self.operands[index] if index < len(self.operands) else None
         return None if value is None else value.constant
 
     def set_operand(self, index: int, value: Value | None) -> None:
@@ -237,14 +241,16 @@ class Op:
         value = self.attributes.get(name)
         if isinstance(value, EmptyList):
             return ()
-        return tuple(v for v in value if isinstance(v, int)) if isinstance(value, tuple) else None
+        return tuple([v for v in value if isinstance(v, int)]) if isinstance(value, tuple) else None
 
     def drop_operands(self) -> None:
         """Stop using all operands, also inside bodies; part of erasing."""
         for body in self.bodies:
             body.drop_uses()
-        for index in range(len(self.operands)):
-            self.set_operand(index, None)
+        for index, operand in enumerate(self.operands):
+            if operand is not None:
+                del operand.uses[Use(self, index)]
+                self.operands[index] = None
 
     def __repr__(self) -> str:
         return f"{self.qualified_name} at {self.location}"

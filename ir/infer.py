@@ -69,22 +69,26 @@ def infer(op: Op) -> tuple[Type, ...]:
 
 
 def _cache_key(op: Op) -> object | None:
-    attributes: list[object] = []
-    for name, value in op.attributes.items():
+    for value in op.attributes.values():
         if isinstance(value, (Tensor, SparseTensor)):
             return None
-        attributes.append((name, value))
-    operands = tuple(None if v is None else (v.type, _relevant_content(op, v)) for v in op.operands)
+    operands = tuple([None if v is None else _known_of(op, v) for v in op.operands])
     opsets = _opsets(op) if op.domain else None
     return (
         op.domain,
         op.name,
         op.version,
         len(op.results),
-        tuple(attributes),
+        tuple(op.attributes.items()),
         operands,
         tuple(sorted(opsets.items())) if opsets else None,
     )
+
+
+def _known_of(op: Op, value: Value) -> tuple[object, ...]:
+    """What inference knows of an operand; a tensor's type as a plain tuple, which hashes faster."""
+    kind, content = value.type, _relevant_content(op, value)
+    return (kind.dtype, kind.shape, content) if isinstance(kind, TensorType) else (kind, content)
 
 
 def _relevant_content(op: Op, value: Value) -> object:

@@ -160,7 +160,7 @@ def merge(first: Type, second: Type) -> Type:
         return first
     if first.shape is None:
         return second
-    if second.shape is None or len(second.shape) != len(first.shape):
+    if second.shape is None or second.shape == first.shape or len(second.shape) != len(first.shape):
         return first
     merged = tuple(_narrower(a, b) for a, b in zip(first.shape, second.shape, strict=True))
     return first if merged == first.shape else TensorType(first.dtype, merged)

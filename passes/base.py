@@ -235,8 +235,10 @@ def erase_dead(op: Op) -> tuple[list[Op], list[Op]]:
         used = [v.op for v in operands_of(current) if v.op is not None]
         current.graph.erase(current)
         erased.append(current)
-        pending.extend(used)
-        makers.update(dict.fromkeys(used))
+        for maker in used:
+            makers[maker] = None
+            if maker.is_dead:
+                pending.append(maker)
     return erased, [maker for maker in makers if maker.graph is not None]
 
 

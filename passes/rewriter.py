@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from .language.tree import RuleTree
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)  # not frozen: most of what rules answer is No, and a frozen one takes three times as long to make
 class No:
     """Why a rule does not apply: a lower-case clause that starts with its subject, such as `its input is not constant`."""
 
@@ -78,17 +78,19 @@ class Rule:
         return None if self.written is None else self.written()
 
 
-def rule(*roots: str, contract: Contract = Contract.EXACT) -> Callable[[RuleFunction], Rule]:
+def rule(*roots: str, contract: Contract = Contract.EXACT, over: Iterable[str] = ()) -> Callable[[RuleFunction], Rule]:
     """Make a rule of a function `(op, rewrite) -> replacement or No`; it is called after the function, in kebab-case.
 
     The function gets an op whose name is one of `roots` (`com.microsoft::Gelu` for other domains), checks first, and only
     then builds: `rewrite.op(...)` and `rewrite.constant(...)` put new ops in front of the old one. It returns a value for
-    the op's only result, or one per result.
+    the op's only result, or one per result. `over` names the ops one of which must make some operand, for the rule to be
+    tried at all; naming none leaves that to the function.
     """
+    needs: Needs = {root: ((frozenset(over),),) for root in roots} if over else {}
 
     def decorate(function: RuleFunction) -> Rule:
         name = function.__name__.strip("_").replace("_", "-")
-        return Rule(name, roots, contract, function, first_line(function.__doc__))
+        return Rule(name, roots, contract, function, first_line(function.__doc__), needs=needs)
 
     return decorate
 
@@ -107,9 +109,7 @@ class Rewriter:
     context: Context
     _by_root: dict[str, list[Rule]] = field(default_factory=dict[str, list[Rule]])
     _anywhere: list[Rule] = field(default_factory=list[Rule])
-    _fitting: dict[tuple[str, frozenset[str]], tuple[Rule, ...]] = field(
-        default_factory=dict[tuple[str, frozenset[str]], tuple[Rule, ...]]
-    )
+    _fitting: dict[tuple[str, ...], tuple[Rule, ...]] = field(default_factory=dict[tuple[str, ...], tuple[Rule, ...]])
     _created: list[Op] = field(default_factory=list[Op])
     _root: Op | None = None
     _pending: list[Op] = field(default_factory=list[Op])
@@ -184,12 +184,13 @@ class Rewriter:
     def _candidates(self, op: Op) -> tuple[Rule, ...]:
         """The rules that may apply to an op, by its name and by what makes its operands."""
         name = op.qualified_name
-        makers = frozenset([v.op.name for v in op.operands if v is not None and v.op is not None])
-        found = self._fitting.get((name, makers))
+        makers = [v.op.name for v in op.operands if v is not None and v.op is not None]
+        key = (name, *makers)
+        found = self._fitting.get(key)
         if found is None:
-            all_of_them = self._by_root.get(name) or self._anywhere
-            found = tuple(one for one in all_of_them if self.context.remark or _may_fit(one.needs.get(name), makers))
-            self._fitting[name, makers] = found
+            all_of_them, distinct = self._by_root.get(name) or self._anywhere, frozenset(makers)
+            found = tuple(one for one in all_of_them if self.context.remark or _may_fit(one.needs.get(name), distinct))
+            self._fitting[key] = found
         return found
 
     def _check(self, one: Rule, op: Op, values: tuple[Value, ...]) -> None:
@@ -234,6 +235,8 @@ class Rewriter:
 
     def _narrow(self, new: Value, old: Value) -> bool:
         """Give `new` what was known of `old`; whether users of `old` learn something."""
+        if new.type is old.type and new.content == old.content:
+            return False
         learnt = new.type != old.type or new.content != old.content
         if new.op is not None and not new.op.is_constant:
             new.type = types.merge(new.type, old.type)
@@ -330,6 +333,8 @@ def _contradict(old: Type, new: Type) -> bool:
 def _other_shape(old: Type, new: Type) -> bool:
     """Whether shapes contradict each other; a model may declare shapes that its ops do not have."""
     if not isinstance(old, TensorType) or not isinstance(new, TensorType) or old.shape is None or new.shape is None:
+        return False
+    if old.shape == new.shape:
         return False
     pairs = zip(old.shape, new.shape, strict=False)
     return len(old.shape) != len(new.shape) or any(isinstance(a, int) and isinstance(b, int) and a != b for a, b in pairs)

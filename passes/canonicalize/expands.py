@@ -28,7 +28,7 @@ def expand_of_expand(op: Op, rewrite: Rewriter) -> Value | No:
     return rewrite.op("Expand", [inner.operand(0), op.operand(1)])
 
 
-@rule(*_BROADCASTING)
+@rule(*_BROADCASTING, over=["Expand"])
 def expand_before_broadcast(op: Op, rewrite: Rewriter) -> Value | No:
     """An elementwise op broadcasts by itself: an operand need not be expanded where the others give the shape."""
     operands = list(op.operands)

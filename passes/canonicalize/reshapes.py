@@ -27,7 +27,7 @@ def _keeps_each_dim(op: Op) -> bool:
     return len(others) == len(target) - 1 and all(isinstance(dim, int) and dim > 0 and dim == wanted for wanted, dim in others)
 
 
-@rule("Reshape")
+@rule("Reshape", over=_SAME_ELEMENTS)
 def reshape_of_reshape(op: Op, rewrite: Rewriter) -> Value | No:
     """Only the last of several reshapes counts; a dim it copies (0) is copied from the first, or written out."""
     inner = op.needed(0).op
@@ -56,7 +56,7 @@ def reshape_of_reshape(op: Op, rewrite: Rewriter) -> Value | No:
     return rewrite.op("Reshape", [inner.operand(0), rewrite.constant(Tensor.integers(known))])
 
 
-@rule("Squeeze", "Unsqueeze", "Flatten")
+@rule("Squeeze", "Unsqueeze", "Flatten", over=_SAME_ELEMENTS)
 def view_of_reshape(op: Op, rewrite: Rewriter) -> Value | No:
     """A Squeeze, Unsqueeze or Flatten behind a reshape is one Reshape where at most one dim is unknown."""
     inner, shape = op.needed(0).op, op.result.shape
@@ -83,7 +83,7 @@ def plain_reshape(op: Op, rewrite: Rewriter) -> Value | No:
     return rewrite.op("Reshape", [op.operand(0), op.operand(1)])
 
 
-@rule("Squeeze")
+@rule("Squeeze", over=["Unsqueeze"])
 def squeeze_of_unsqueeze(op: Op, rewrite: Rewriter) -> Value | No:
     """Axes that were put in and are all that is taken away again need not be put in; the others move up."""
     inner = op.needed(0).op
@@ -100,7 +100,7 @@ def squeeze_of_unsqueeze(op: Op, rewrite: Rewriter) -> Value | No:
     return rewrite.op("Unsqueeze", [inner.operand(0), rewrite.constant(Tensor.integers(left))])
 
 
-@rule("Unsqueeze")
+@rule("Unsqueeze", over=["Squeeze"])
 def unsqueeze_of_squeeze(op: Op, rewrite: Rewriter) -> Value | No:
     """Putting in the dims just taken away gives back the input."""
     inner = op.needed(0).op
@@ -112,7 +112,7 @@ def unsqueeze_of_squeeze(op: Op, rewrite: Rewriter) -> Value | No:
     return inner.needed(0)
 
 
-@rule("Unsqueeze")
+@rule("Unsqueeze", over=["Unsqueeze"])
 def unsqueeze_of_unsqueeze(op: Op, rewrite: Rewriter) -> Value | No:
     """Two unsqueezes in a row are one: the inner axes shift past the outer ones."""
     inner = op.needed(0).op
@@ -126,7 +126,7 @@ def unsqueeze_of_unsqueeze(op: Op, rewrite: Rewriter) -> Value | No:
     return rewrite.op("Unsqueeze", [inner.operand(0), rewrite.constant(Tensor.integers(axes))])
 
 
-@rule("Squeeze")
+@rule("Squeeze", over=["Squeeze"])
 def squeeze_of_squeeze(op: Op, rewrite: Rewriter) -> Value | No:
     """Two squeezes in a row are one: the outer axes count among the dims the inner one left."""
     inner = op.needed(0).op

@@ -80,7 +80,7 @@ def shape_range(value: Value | None) -> tuple[Value, int, int] | None:
     return (maker.needed(0), start, end) if start < end else None
 
 
-@rule("Slice")
+@rule("Slice", over=["Shape"])
 def slice_of_shape(op: Op, rewrite: Rewriter) -> Value | No:
     """Dims of a Shape from one place to another are what a Shape with a start and an end gives."""
     source, first, last = shape_range(op.operand(0)), shapes.scalar_of(op.operand(1)), shapes.scalar_of(op.operand(2))

@@ -25,7 +25,7 @@ def transpose_of_nothing(op: Op, rewrite: Rewriter) -> Value | No:
     return op.needed(0)
 
 
-@rule("Transpose")
+@rule("Transpose", over=["Transpose"])
 def transpose_of_transpose(op: Op, rewrite: Rewriter) -> Value | No:
     """Two transposes in a row are one: result dim i is dim inner[outer[i]] of the first input."""
     inner = op.needed(0).op

@@ -11,10 +11,10 @@ from irc.ir import Op, Value
 
 from ..base import Contract
 from ..rewriter import Needs, No, Rewriter, Rule
-from .building import ARITHMETIC, Builder
+from .building import ARITHMETIC, RightSide
 from .checking import check_rule, duplicates
 from .errors import Source
-from .match import Match, admitted
+from .match import Declared, Demands, Match, admitted
 from .op_pattern import AttributePattern, OpPattern
 from .patterns import (
     AliasPattern,
@@ -26,6 +26,7 @@ from .patterns import (
     RestPattern,
     ScalarPattern,
 )
+from .scalars import compiled
 from .storing import decoded_rule, encoded, store, stored
 from .substitute import walk
 from .tree import (
@@ -122,6 +123,9 @@ def _needs(roots: list[OpPattern]) -> Needs:
     return {name: tuple(rows) for name, rows in needs.items() if all(rows)}
 
 
+_CONSTANT = frozenset({"Constant"})
+
+
 def _certain(pattern: Pattern) -> frozenset[str]:
     """The names one of which the op under `pattern` must have; empty where it may be anything."""
     if isinstance(pattern, OpPattern):
@@ -129,12 +133,12 @@ def _certain(pattern: Pattern) -> frozenset[str]:
     if isinstance(pattern, EitherPattern):
         parts = [_certain(item) for item in pattern.items]
         return frozenset[str]().union(*parts) if all(parts) else frozenset()
-    return frozenset()
+    return _CONSTANT if isinstance(pattern, (NumberPattern, ScalarPattern, ListPattern)) else frozenset()
 
 
 @dataclass(frozen=True)
 class _Application:
-    """The function of a rule; its pattern is compiled when it is first tried."""
+    """The function of a rule; its pattern is compiled when it is first tried, its right side when that first matches."""
 
     written: _Written
     file: str
@@ -145,20 +149,31 @@ class _Application:
         return self.written.tree
 
     @cached_property
-    def compiled(self) -> Pattern:
+    def pattern(self) -> Pattern:
         """Its pattern, which was checked when it was read."""
         return _Compiler(self.tree, Source(self.file, "")).pattern(self.tree.pattern)
 
+    @cached_property
+    def demands(self) -> Demands:
+        """What it asks beside its pattern."""
+        declared = tuple(Declared.of(declaration) for declaration in self.tree.declarations)
+        lets = tuple((let.name[1:], compiled(let.value)) for let in self.tree.lets if let.name[0] == "$")
+        return Demands(declared, lets, tuple((compiled(condition), text) for condition, text in self.tree.conditions))
+
+    @cached_property
+    def right_side(self) -> RightSide:
+        """What it builds."""
+        return RightSide.of(self.tree.replacements, self.tree.lets)
+
     def __call__(self, op: Op, rewrite: Rewriter) -> tuple[Value, ...] | No:
-        remark = rewrite.context.remark
-        found = Match(op, rewrite, self.tree.declarations, self.tree.lets, self.tree.conditions, remark)
-        if not found.at(self.compiled, op.results[0]):
+        found = Match(op, rewrite, self.demands)
+        if not found.at(self.pattern, op.results[0]):
             return No(found.reason, max(1, found.reached))
-        given = self.tree.replacements
-        for index, result in enumerate(op.results[len(given) :], len(given)):
+        given = len(self.right_side.replacements)
+        for index, result in enumerate(op.results[given:], given):
             if result.uses:
                 return No(f"its result {index} is used")
-        return Builder(found, self.tree.lets).build(given)
+        return self.right_side.build(found)
 
 
 class _Compiler:

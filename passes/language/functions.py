@@ -175,8 +175,10 @@ def all_of(found: Match, value: Value | Numbers, low: float, high: float) -> boo
     tensor = value.constant
     if tensor is None or not (tensor.dtype.is_float or tensor.dtype.is_integer):
         return False
-    array = tensor.array.astype(np.float64)
-    return bool(((array >= low) & (array <= high)).all())
+    if not tensor.size:
+        return True
+    array = tensor.array if tensor.dtype.bits >= 32 else tensor.array.astype(np.float64)
+    return bool(low <= float(array.min()) and float(array.max()) <= high)  # NaN, if there is one, is both
 
 
 def modest(found: Match, *values: Value) -> bool:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from irc.ir import Op, Value
 
 from .attributes import attribute_of, equal_attributes, is_default
-from .patterns import COMMUTATIVE, Bindings, Bound, Goals, Pattern, RestPattern, spoken
+from .patterns import COMMUTATIVE, Bindings, Goals, Pattern, RestPattern, spoken
 
 
 @dataclass(frozen=True)
@@ -68,34 +69,44 @@ class OpPattern:
         """For messages."""
         return " or ".join(sorted(self.names))
 
-    def _aligned(self, op: Op) -> Sequence[Bound] | None:
-        """One operand for each pattern, or None when their numbers do not go together."""
-        given, wanted = op.operands, self.operands
-        if len(given) == len(wanted) and not (wanted and isinstance(wanted[-1], RestPattern)):
-            return given
-        if wanted and isinstance(wanted[-1], RestPattern):
-            count = len(wanted) - 1
-            return None if len(given) < count else (*given[:count], tuple(given[count:]))
-        if len(given) > len(wanted):
-            return None if any(v is not None for v in given[len(wanted) :]) else given[: len(wanted)]
-        return (*given, *[None] * (len(wanted) - len(given)))
+    @cached_property
+    def _last(self) -> RestPattern | None:
+        """The pattern of all further operands, if it has one."""
+        last = self.operands[-1] if self.operands else None
+        return last if isinstance(last, RestPattern) else None
 
-    def _bind(self, op: Op, operands: Sequence[Bound], rest: Goals, found: Bindings) -> bool:
+    @cached_property
+    def _single(self) -> tuple[Pattern, ...]:
+        """The patterns that stand for one operand each."""
+        return self.operands if self._last is None else self.operands[:-1]
+
+    @cached_property
+    def _either_order(self) -> bool:
+        return len(self._single) == 2 and not self.domain and self.names <= COMMUTATIVE
+
+    def _aligned(self, op: Op) -> Sequence[Value | None] | None:
+        """One operand for each single pattern and then any others, or None when their numbers do not go together."""
+        given, wanted = op.operands, len(self._single)
+        if len(given) == wanted:
+            return given
+        if self._last is not None:
+            return None if len(given) < wanted else given
+        if len(given) > wanted:
+            return None if any(v is not None for v in given[wanted:]) else given[:wanted]
+        return (*given, *[None] * (wanted - len(given)))
+
+    def _bind(self, op: Op, operands: Sequence[Value | None], rest: Goals, found: Bindings) -> bool:
         undo: list[str] = []
-        new_alias = bool(self.alias) and self.alias not in found.ops
-        outer = found.matched.get(op)
-        rest_name = ""
         if self._attributes_match(op, undo, found):
+            new_alias = bool(self.alias) and self.alias not in found.ops
+            outer = found.matched.get(op)
+            rest_name = "" if self._last is None else self._last.name
             if new_alias:
                 found.ops[self.alias] = op
             found.matched[op] = self.shared or bool(outer)
-            patterns = self.operands
-            if patterns and isinstance(patterns[-1], RestPattern):
-                rest_name = patterns[-1].name
-                if rest_name:
-                    found.values[rest_name] = operands[-1]
-                patterns, operands = patterns[:-1], operands[:-1]
-            if self._operands_match(patterns, [v for v in operands if not isinstance(v, tuple)], rest, found):
+            if rest_name:
+                found.values[rest_name] = tuple(operands[len(self._single) :])
+            if self._operands_match(operands, rest, found):
                 return True
             if rest_name:
                 del found.values[rest_name]
@@ -109,18 +120,15 @@ class OpPattern:
             del found.scalars[name]
         return False
 
-    def _operands_match(
-        self, patterns: tuple[Pattern, ...], operands: Sequence[Value | None], rest: Goals, found: Bindings
-    ) -> bool:
-        goals = rest
-        for pattern, operand in zip(reversed(patterns), reversed(operands), strict=True):
-            goals = (pattern, operand, goals)
+    def _operands_match(self, operands: Sequence[Value | None], rest: Goals, found: Bindings) -> bool:
+        patterns, goals = self._single, rest
+        for index in range(len(patterns) - 1, -1, -1):
+            goals = (patterns[index], operands[index], goals)
         if found.proceed(goals):
             return True
-        if len(patterns) != 2 or self.domain or not self.names <= COMMUTATIVE:
+        if not self._either_order:
             return False
-        first, second = operands
-        return found.proceed((patterns[0], second, (patterns[1], first, rest)))
+        return found.proceed((patterns[0], operands[1], (patterns[1], operands[0], rest)))
 
     def _attributes_match(self, op: Op, undo: list[str], found: Bindings) -> bool:
         for wanted in self.attributes:

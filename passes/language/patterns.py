@@ -6,8 +6,10 @@ first order fails later on is tried in the other.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import numpy as np
@@ -277,14 +279,19 @@ def scalar_of(tensor: Tensor) -> int | float | tuple[int, ...] | None:
 def _is_number(tensor: Tensor, number: float, tolerance: float) -> bool:
     if tensor.size != 1 or not (tensor.dtype.is_integer or tensor.dtype.is_float):
         return False
-    actual = tensor.array.reshape(-1)[0]
     if tensor.dtype.is_integer:
-        return int(actual) == number
-    with np.errstate(all="ignore"):
-        wanted = np.asarray(number).astype(tensor.dtype.numpy)
-    if float(actual) == float(wanted) and bool(np.signbit(float(actual)) == np.signbit(float(number))):
+        return int(tensor.array.reshape(-1)[0]) == number
+    actual = float(tensor.array.reshape(-1)[0])
+    if actual == _rounded(number, tensor.dtype) and math.copysign(1.0, actual) == math.copysign(1.0, number):
         return True
-    return tolerance > 0 and abs(float(actual) - number) <= tolerance * abs(number)
+    return tolerance > 0 and abs(actual - number) <= tolerance * abs(number)
+
+
+@lru_cache(maxsize=1024)
+def _rounded(number: float, dtype: DType) -> float:
+    """The float of a dtype that is nearest to a number; of zeros, either."""
+    with np.errstate(all="ignore"):
+        return float(np.asarray(number).astype(dtype.numpy))
 
 
 def _same(known: object, value: Value | None) -> bool:

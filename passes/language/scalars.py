@@ -1,4 +1,4 @@
-"""Expressions over numbers, lists, words and dims, as conditions, attributes and `let $s` hold them.
+"""Expressions over numbers, lists, words and dims, as conditions, attributes and `let $s` hold them: compiled once a rule.
 
 A condition about which too little is known is not false but unproven, which blocks a match all the same: `not` makes it
 no truer.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 import numpy as np
 
@@ -19,7 +19,6 @@ from .attributes import as_list
 from .functions import FUNCTIONS, Numbers
 from .match import Match, Unproven
 from .tree import (
-    Alias,
     Binary,
     Call,
     Conditional,
@@ -33,6 +32,9 @@ from .tree import (
     Unary,
     ValueName,
 )
+
+Scalar: TypeAlias = Callable[[Match], object]
+"""What an expression stands for in a match: a number, text, tuple, tensor, dim or Value; or it raises Unproven."""
 
 
 def _less(a: Dim, b: Dim) -> Dim:
@@ -50,55 +52,79 @@ _DIMS: dict[str, Callable[[Dim, Dim], Dim]] = {"+": dims.add, "-": _less, "*": d
 _ORDER: dict[str, Callable[[float, float], bool]] = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
 
 
-def evaluate(node: Expression, found: Match) -> object:
-    """What an expression stands for: a number, text, tuple, tensor, dim or Value. Raises Unproven for what is not known."""
+def compiled(node: Expression) -> Scalar:
+    """The function of a match that an expression over scalars stands for."""
     match node:
         case Number(value=value) | Text(value=value):
-            return value
+            return lambda found: value
         case ScalarName(name=name):
-            return found.scalars.get(name)
+            return lambda found: found.scalars.get(name)
         case DimName(name=name):
-            return found.dims[name]
+            return lambda found: found.dims[name]
         case ValueName(name=name):
-            bound = found.values.get(name)
-            return bound if isinstance(bound, tuple) else found.value(name)
+            return lambda found: found.bound(name)
         case Listing(items=items):
-            return tuple(evaluate(item, found) for item in items)
+            parts = [compiled(item) for item in items]
+            return lambda found: tuple([part(found) for part in parts])
         case Index(sequence=sequence, index=index):
-            return _element(evaluate(sequence, found), evaluate(index, found))
+            whole, place = compiled(sequence), compiled(index)
+            return lambda found: _element(whole(found), place(found))
         case Call(name=name, arguments=arguments):
-            return _call(name, tuple(evaluate(a, found) for a in arguments), found)
-        case Unary(operator="not", operand=operand):
-            return not evaluate(operand, found)
-        case Unary(operand=operand):
-            return _arithmetic("-", 0, evaluate(operand, found))
+            return _call(name, [compiled(argument) for argument in arguments])
+        case Unary(operator=sign, operand=operand):
+            inner = compiled(operand)
+            return (lambda found: not inner(found)) if sign == "not" else (lambda found: _arithmetic("-", 0, inner(found)))
         case Conditional(condition=condition, yes=yes, no=no):
-            return evaluate(yes if evaluate(condition, found) else no, found)
-        case Binary(operator="and", left=left, right=right):
-            return evaluate(left, found) and evaluate(right, found)
-        case Binary(operator="or", left=left, right=right):
-            return _either(left, right, found)
+            asked, first, second = compiled(condition), compiled(yes), compiled(no)
+            return lambda found: first(found) if asked(found) else second(found)
         case Binary(operator=sign, left=left, right=right):
-            return _binary(sign, evaluate(left, found), evaluate(right, found), found)
-        case Alias() | _:
+            return _binary(sign, compiled(left), compiled(right))
+        case _:
             raise AssertionError(node)
 
 
-def _either(left: Expression, right: Expression, found: Match) -> object:
+def _call(name: str, arguments: list[Scalar]) -> Scalar:
+    function = FUNCTIONS[name].function
+
+    def call(found: Match) -> object:
+        answer = function(found, *[argument(found) for argument in arguments])
+        if answer is None:
+            raise Unproven(f"`{name}` is not known")
+        return answer
+
+    return call
+
+
+def _binary(sign: str, left: Scalar, right: Scalar) -> Scalar:
+    match sign:
+        case "and":
+            return lambda found: left(found) and right(found)
+        case "or":
+            return lambda found: _either(left, right, found)
+        case "==":
+            return lambda found: equal(left(found), right(found), found)
+        case "!=":
+            return lambda found: different(left(found), right(found))
+        case "in":
+            return lambda found: _among(left(found), right(found), found)
+        case _ if sign in _ORDER:
+            return lambda found: _ordered(sign, left(found), right(found))
+        case _:
+            return lambda found: _arithmetic(sign, left(found), right(found))
+
+
+def _either(left: Scalar, right: Scalar, found: Match) -> object:
     try:
-        first = evaluate(left, found)
+        first = left(found)
     except Unproven:
         first = None
     if isinstance(first, np.ndarray):
         return cast("Numbers", first)
-    return first or evaluate(right, found)
+    return first or right(found)
 
 
-def _call(name: str, arguments: tuple[object, ...], found: Match) -> object:
-    answer = FUNCTIONS[name].function(found, *arguments)
-    if answer is None:
-        raise Unproven(f"`{name}` is not known")
-    return answer
+def _among(item: object, items: object, found: Match) -> bool:
+    return any(equal(item, other, found) for other in as_list(items) or ())
 
 
 def _element(sequence: object, index: object) -> object:
@@ -106,18 +132,6 @@ def _element(sequence: object, index: object) -> object:
     if items is None or not isinstance(index, int) or not -len(items) <= index < len(items):
         raise Unproven(f"there is no element {index} of {sequence}")
     return items[index]
-
-
-def _binary(sign: str, left: object, right: object, found: Match) -> object:
-    if sign == "==":
-        return equal(left, right, found)
-    if sign == "!=":
-        return different(left, right)
-    if sign == "in":
-        return any(equal(left, item, found) for item in as_list(right) or ())
-    if sign in _ORDER:
-        return _ordered(sign, left, right)
-    return _arithmetic(sign, left, right)
 
 
 def _arithmetic(sign: str, left: object, right: object) -> object:

@@ -18,8 +18,8 @@ from ..base import Contract
 from . import tree
 from .tree import Node, Place, RuleTree, ShapeItem
 
-FORMAT = 1
-"""Raised whenever a class of tree.py changes."""
+FORMAT = 2
+"""Raised whenever a class of tree.py changes, or what is kept beside the tree."""
 
 MOST_KEPT = 64
 """Files of rules kept; beyond that the oldest go."""

@@ -7,7 +7,7 @@ Laws: what transposes cost never rises; an op that may round otherwise in anothe
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 
 from irc.ir import Graph, Op, Value, dialect, via
@@ -159,7 +159,7 @@ def _take_back(builder: Builder) -> None:
             op.graph.erase(op)
 
 
-def _needless(region: Region, flipped: set[Op]) -> list[Op]:
+def _needless(region: Region, flipped: Collection[Op]) -> list[Op]:
     """The transposes between the two forms that the flipped ops stand beside."""
     found: dict[Op, None] = {}
     for op in flipped:

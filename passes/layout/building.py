@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from irc.ir import Attribute, Graph, Location, Op, Tensor, TensorType, Value, constant_op, make, types, via
@@ -19,7 +20,7 @@ class Builder:
     """
 
     region: Region
-    flipped: set[Op]
+    flipped: Mapping[Op, Flip]
     name: str
     location: Location
     old: list[Value] = field(default_factory=list[Value])

@@ -8,7 +8,7 @@ the ends that have one form and the ends that have the other.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import TypeAlias
@@ -169,10 +169,10 @@ def _settle(region: Region) -> None:
             del region.flips[op]
 
 
-def best_flips(region: Region) -> set[Op]:
+def best_flips(region: Region) -> dict[Op, Flip]:
     """The ops whose flipping makes the region cheapest; none where nothing is gained."""
     if not region.flips:
-        return set()
+        return {}
     network = Network()
     source, sink = 0, 1
 
@@ -201,11 +201,11 @@ def best_flips(region: Region) -> set[Op]:
         elif flip.cost < 0:
             network.edge(source, number(op), -flip.cost)
     side = network.source_side()
-    flipped = {op for op in region.flips if network.numbers.get(op) in side}
-    return flipped if total_cost(region, flipped) < total_cost(region, set()) else set()
+    flipped = {op: flip for op, flip in region.flips.items() if network.numbers.get(op) in side}
+    return flipped if total_cost(region, flipped) < total_cost(region, ()) else {}
 
 
-def total_cost(region: Region, flipped: set[Op]) -> int:
+def total_cost(region: Region, flipped: Collection[Op]) -> int:
     """What the transposes of a region cost, and its ops more than before, when these ops are flipped."""
 
     def is_flipped(side: Side) -> bool:

@@ -15,7 +15,7 @@ from irc.ir import Attribute, Dim, DType, Op, Tensor, Value, shapes
 from ..base import Contract
 from ..rewriter import No, Rewriter, Rule, rule
 from . import attention_heads, rotary
-from .attention_bounds import largest_score
+from .attention_bounds import score_bound
 from .attention_heads import without_repeats
 from .attention_masks import Setting, Term, masked
 from .attention_scores import Scores, dtype_of, number_in, scores_of, without_scale
@@ -33,7 +33,7 @@ class _Weights:
     guarded: bool
 
 
-@rule("MatMul", contract=Contract.REASSOCIATING)
+@rule("MatMul", contract=Contract.REASSOCIATING, over=_WEIGHTS | {"Transpose"})
 def attention(op: Op, rewrite: Rewriter) -> Value | No:
     """softmax(scale * q kᵀ + mask) v is Attention: scales on either side, additive, boolean and causal masks, shared heads."""
     maker = op.needed(1).op
@@ -212,8 +212,8 @@ def _fused(
     dims = _dims(query, key, value, rewrite)
     if dims is None:
         return No("its operands are not proved to agree on batch, heads and width", 3)
-    setting = Setting(dtype, dims, query, weights.guarded, lambda: largest_score(query, key, value, scores.scale))
-    if weights.guarded and setting.largest is None:
+    setting = Setting(dtype, dims, query, weights.guarded, lambda: score_bound(query, key, value, scores.scale))
+    if weights.guarded and setting.scores is None:
         return No("its scores may be infinite or NaN, and the guard behind the Softmax makes those 0", 3)
     mask = masked(scores.terms, scores.choice, setting, rewrite)
     if isinstance(mask, No):

@@ -6,12 +6,15 @@ Law: a bound is proved or None. Bounds are of the mathematics, not of the last b
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 
 from irc.ir import Dim, DType, Op, Tensor, TensorType, Value, dims
+
+from .magnitudes import glance, magnitude
 
 _DEEPEST = 24
 _MOST_LEVELS = 8
@@ -121,18 +124,11 @@ def _combined(name: str, a: Interval, b: Interval, summed: int) -> Interval:
     return Interval(a.low + b.low, a.high + b.high, nan)
 
 
-_CACHED = 1 << 18
-"""How many elements of a weight are looked at twice while the processor's cache holds them."""
-
-
 @lru_cache(maxsize=4)
 def _interval_of_tensor(tensor: Tensor) -> Interval:
     if not tensor.size or not (tensor.dtype.is_float or tensor.dtype.is_integer):
         return _ANYTHING
-    array = tensor.array
-    flat = (array if array.flags.c_contiguous else array.T).reshape(-1)  # a weight that is a transposed view stays one
-    parts = [flat[start : start + _CACHED] for start in range(0, flat.size, _CACHED)]
-    low, high = float(np.min([part.min() for part in parts])), float(np.max([part.max() for part in parts]))
+    low, high = float(tensor.array.min()), float(tensor.array.max())
     return _ANYTHING if math.isnan(low) or math.isnan(high) else Interval(low, high, False)
 
 
@@ -198,14 +194,30 @@ class _Rows:
     weight: Tensor
     shift: float
 
-    @property
-    def limit(self) -> float:
-        """The largest absolute value; infinite or NaN where there is none."""
-        return self.length * _longest(self.weight) + self.shift
+    def limit(self, largest: Callable[[Tensor], float]) -> float:
+        """The largest absolute value, given that of the weight; infinite or NaN where there is none.
+
+        No row or column of n elements is longer than sqrt(n) max |w|.
+        """
+        return self.length * math.sqrt(max(self.weight.shape)) * largest(self.weight) + self.shift
 
 
-def largest_score(query: Value, key: Value, value: Value, scale: float) -> float | None:
-    """How large |scale * query @ keyᵀ| can get in self-attention, where its answer is not NaN whatever the scores are.
+@dataclass(frozen=True)
+class ScoreBound:
+    """How large the scores of self-attention can get: at most `factor` times what `query` and `key` can."""
+
+    query: _Rows
+    key: _Rows
+    factor: float
+
+    def is_below(self, limit: float) -> bool:
+        """Whether all absolute scores are proved to be less than `limit`: at a glance, or else looking closer."""
+        # Not so for NaN, too.
+        return any(self.factor * self.query.limit(by) * self.key.limit(by) < limit for by in (glance, magnitude))
+
+
+def score_bound(query: Value, key: Value, value: Value, scale: float) -> ScoreBound | None:
+    """A bound of |scale * query @ keyᵀ| in self-attention, where its answer is not NaN whatever the scores are.
 
     query (B, H, S, D), key and value (B, H', S, ...) must be linear in the rows of one normalized value. A row of that is
     bounded, or it holds a NaN (of an infinity or a NaN, or of an overflow further up). Then so does the row of `value`, in
@@ -222,10 +234,10 @@ def largest_score(query: Value, key: Value, value: Value, scale: float) -> float
     kind = query.type
     if not isinstance(size, int) or not isinstance(kind, TensorType):
         return None
-    largest = largest_finite(kind.dtype)
-    score = size * q.limit * k.limit
-    # Not so for NaN, too.
-    return score * abs(scale) if largest is not None and score * max(1.0, abs(scale)) < largest / 4 else None
+    largest, bound = largest_finite(kind.dtype), ScoreBound(q, k, size * abs(scale))
+    # Products are finite before they are scaled, too.
+    finite = largest is not None and bound.is_below(largest / 4 * min(1.0, abs(scale)))
+    return bound if finite else None
 
 
 def _rows(value: Value) -> _Rows | None:
@@ -330,7 +342,9 @@ def _reshaped(roles: tuple[str, ...], shape: tuple[Dim, ...], source: tuple[Dim,
 def _product(op: Op, roles: tuple[str, ...], gain: float, shift: float) -> _Rows | None:
     """Σ x_i w_ij is at most |x| |w_j| (Cauchy and Schwarz)."""
     weight = op.constant_operand(1)
-    if weight is None or len(weight.shape) != 2 or (roles != ("b", "s", "d") and {*roles[:-1]} != {"r"}):
+    if weight is None or len(weight.shape) != 2 or not weight.dtype.is_float:
+        return None
+    if roles != ("b", "s", "d") and {*roles[:-1]} != {"r"}:
         return None
     if op.name == "Gemm" and (op.integer("transA", 0) or any(op.attributes.get(a, 1.0) != 1.0 for a in ("alpha", "beta"))):
         return None
@@ -341,12 +355,6 @@ def _product(op: Op, roles: tuple[str, ...], gain: float, shift: float) -> _Rows
     bias = op.operand(2) if op.name == "Gemm" else None
     added = 0.0 if bias is None else interval(bias).size
     return _Rows(source, length * gain, weight, shift + gain * added)
-
-
-def _longest(weight: Tensor) -> float:
-    """A bound of the length of any row or column, sqrt(n) max |w|; infinite or NaN where an element is."""
-    found = _interval_of_tensor(weight)
-    return math.sqrt(max(weight.shape)) * found.size if weight.size else 0.0
 
 
 def _bounded_row(value: Value, depth: int) -> tuple[Value, float] | None:
@@ -389,4 +397,4 @@ def _normalized_length(value: Value) -> float | None:
     return math.sqrt(size) * (limits[0] + limits[1])
 
 
-__all__ = ["Interval", "interval", "largest_finite", "largest_score", "levels", "levels_of"]
+__all__ = ["Interval", "ScoreBound", "interval", "largest_finite", "levels", "levels_of", "score_bound"]

@@ -89,7 +89,7 @@ def shared_heads(op: Op, rewrite: Rewriter) -> Value | No:
     return rewrite.op("Attention", [query, *plain, *op.operands[3:]], dict(op.attributes))
 
 
-@rule("Transpose", "Reshape")
+@rule("Transpose", "Reshape", over=["Attention"])
 def attention_of_rows(op: Op, rewrite: Rewriter) -> Value | No:
     """Attention between heads cut out of rows and put together again takes the rows: (B, S, H * D), not (B, H, S, D)."""
     inner = op.needed(0).op
@@ -238,7 +238,7 @@ def _number(value: Value | None) -> int | None:
     return int(tensor.array.reshape(-1)[0]) if tensor is not None and tensor.size == 1 else None
 
 
-@rule("Attention")
+@rule("Attention", over=["Concat"])
 def attention_with_cache(op: Op, rewrite: Rewriter) -> Value | No:
     """Attention over a cache that new keys and values are concatenated to takes both, and gives the longer cache."""
     if len(op.results) != 1 or len(op.operands) > 4 or op.integer("is_causal", 0):

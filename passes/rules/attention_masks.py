@@ -16,7 +16,7 @@ import numpy as np
 from irc.ir import Dim, DType, Op, Tensor, TensorType, Value, shapes
 
 from ..rewriter import No, Rewriter
-from .attention_bounds import interval, largest_finite, levels, levels_of
+from .attention_bounds import ScoreBound, interval, largest_finite, levels, levels_of
 from .sizes import size_of
 
 _DEEPEST = 16
@@ -61,10 +61,10 @@ class Setting:
     dims: tuple[Dim, ...]
     query: Value
     guarded: bool
-    bound: Callable[[], float | None]
+    bound: Callable[[], ScoreBound | None]
 
     @cached_property
-    def largest(self) -> float | None:
+    def scores(self) -> ScoreBound | None:
         """How large scores can get, where that is proved."""
         return self.bound()
 
@@ -84,7 +84,7 @@ def masked(terms: list[Term], choice: Choice | None, setting: Setting, rewrite: 
     """One mask for all that was added to the scores and chosen from them, or why there is none."""
     others = [t for t in terms if not is_zero(t.value)]
     if choice is not None:
-        if setting.largest is None:
+        if setting.scores is None:
             return No("a NaN score where its mask hides it is dropped, and Attention would keep it", 4)
         if any(interval(t.value).nan for t in others):
             return No("what its mask hides may be NaN", 4)
@@ -109,13 +109,12 @@ def _may_be_infinite(fill: float, rest: list[Term], setting: Setting) -> bool:
         spread += abs(term.factor) * found.size
     if fill == -math.inf:
         return spread < -setting.lowest / 2
-    return setting.largest is not None and fill < -2.0 * (setting.largest + spread) - _UNDERFLOWS
+    return setting.scores is not None and setting.scores.is_below((-fill - _UNDERFLOWS) / 2.0 - spread)
 
 
 def _chosen(choice: Choice, others: list[Term], setting: Setting, rewrite: Rewriter) -> Mask | No:
     """Where(c, scores, fill) with scores in bounds is scores + Where(c, 0, fill), where fill absorbs any score."""
-    largest = setting.largest or 0.0
-    hides = choice.fill == -math.inf or (choice.fill <= -1e30 and setting.dtype is not DType.F16 and largest < 1e13)
+    hides = choice.fill == -math.inf or (choice.fill <= -1e30 and setting.dtype is not DType.F16 and _is_small(setting.scores))
     if not hides:
         return No("what its mask puts in place of scores does not hide them", 4)
     if choice.kept and not others and choice.fill == -math.inf and (setting.guarded or _has_visible(choice.condition)):
@@ -124,6 +123,11 @@ def _chosen(choice: Choice, others: list[Term], setting: Setting, rewrite: Rewri
     sides = [_number(0.0, setting.dtype, rewrite), _number(fill, setting.dtype, rewrite)]
     value = rewrite.op("Where", [choice.condition, *(sides if choice.kept else reversed(sides))])
     return _added([*others, Term(value)], setting, rewrite, False)
+
+
+def _is_small(scores: ScoreBound | None) -> bool:
+    """Whether scores vanish beside a number that hides them."""
+    return scores is not None and scores.is_below(1e13)
 
 
 def _has_visible(condition: Value) -> bool:

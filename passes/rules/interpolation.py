@@ -88,7 +88,7 @@ def _growth(op: Op, before: tuple[Dim, ...], after: tuple[Dim, ...]) -> float | 
     return None if scales is None or not scales.size else float(np.prod(scales.array.astype(np.float64)))
 
 
-@rule("Resize")
+@rule("Resize", over=["Resize"])
 def nearest_of_nearest(op: Op, rewrite: Rewriter) -> Value | No:
     """Pixels repeated m times and then n times are repeated m * n times."""
     inner = op.needed(0).op

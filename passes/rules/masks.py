@@ -39,7 +39,7 @@ def truth_and_constant(op: Op, rewrite: Rewriter) -> Value | No:
     return No("no operand is a constant truth")
 
 
-@rule(*_ELEMENTWISE)
+@rule(*_ELEMENTWISE, over=["Expand"])
 def expand_after(op: Op, rewrite: Rewriter) -> Value | No:
     """What is computed of each element by itself is computed before the elements are repeated."""
     expand = op.needed(0).op
@@ -51,7 +51,7 @@ def expand_after(op: Op, rewrite: Rewriter) -> Value | No:
     return rewrite.op("Expand", [value, expand.operand(1)])
 
 
-@rule("Cast")
+@rule("Cast", over=_MOVEMENT)
 def cast_of_moved_cast(op: Op, rewrite: Rewriter) -> Value | No:
     """Elements cast to a wider dtype, moved, and cast again can be moved as they are and cast once."""
     moved = op.needed(0).op
@@ -72,7 +72,7 @@ def cast_of_moved_cast(op: Op, rewrite: Rewriter) -> Value | No:
     return value if first is last else rewrite.op("Cast", [value], dict(op.attributes))
 
 
-@rule("Cast")
+@rule("Cast", over=["Clip"])
 def clip_of_integers(op: Op, rewrite: Rewriter) -> Value | No:
     """Integers clipped as floats to small whole numbers are clipped as they are: rounding moves none across a bound."""
     clip = op.needed(0).op
@@ -90,7 +90,7 @@ def clip_of_integers(op: Op, rewrite: Rewriter) -> Value | No:
     return rewrite.op("Clip", [inner.operand(0), *made])
 
 
-@rule("MatMul", contract=Contract.REASSOCIATING)
+@rule("MatMul", contract=Contract.REASSOCIATING, over=["Cast"])
 def one_hot_product(op: Op, rewrite: Rewriter) -> Value | No:
     """One-hot rows times a table are rows of the table, and zeros for indices that it does not have.
 
@@ -147,7 +147,7 @@ def gather_of_one(op: Op, rewrite: Rewriter) -> Value | No:
     return rewrite.op("Unsqueeze", [op.operand(0), rewrite.constant(Tensor.integers(axes))]) if axes else op.needed(0)
 
 
-@rule("Gather")
+@rule("Gather", over=["Range"])
 def gather_of_range(op: Op, rewrite: Rewriter) -> Value | No:
     """Picking 0, 1, ... up to a bound is a Slice; where the bound lies beyond the dim, picking fails."""
     picked, shape = op.needed(1).op, op.needed(0).shape
@@ -165,7 +165,7 @@ def gather_of_range(op: Op, rewrite: Rewriter) -> Value | No:
     return result
 
 
-@rule("GatherND")
+@rule("GatherND", over=["Unsqueeze"])
 def gather_nd_of_rows(op: Op, rewrite: Rewriter) -> Value | No:
     """Picking by lists of one index each is picking by the indices."""
     listed, shape = op.needed(1).op, op.needed(1).shape
@@ -177,7 +177,7 @@ def gather_nd_of_rows(op: Op, rewrite: Rewriter) -> Value | No:
     return rewrite.op("Gather", [op.operand(0), listed.operand(0)], {"axis": 0})
 
 
-@rule("NonZero")
+@rule("NonZero", over=["ConstantOfShape"])
 def places_of_ones(op: Op, rewrite: Rewriter) -> Value | No:
     """The places of what is nowhere zero along one dim are 0, 1, ...; TorchScript writes arange so."""
     maker = op.needed(0).op
@@ -254,7 +254,7 @@ def causal_numbers(op: Op, rewrite: Rewriter) -> Value | No:
     return rewrite.op("Trilu", [numbers, rewrite.constant(Tensor.from_array(np.array(1), DType.I64))], {"upper": 1})
 
 
-@rule("Unsqueeze")
+@rule("Unsqueeze", over=["Concat"])
 def unsqueeze_of_parts(op: Op, rewrite: Rewriter) -> Value | No:
     """Dims of 1 in front of what is joined are put in front of the parts, where ops that make the parts take them in."""
     joined, axes = op.needed(0).op, shapes.content_of(op.operand(1))

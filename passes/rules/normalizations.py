@@ -14,7 +14,7 @@ from .standardize import both_ways, filled, made_by, standardize, standardize_as
 _DTYPES = (DType.F16, DType.BF16, DType.F32)
 
 
-@rule("Reshape", contract=Contract.REASSOCIATING)
+@rule("Reshape", contract=Contract.REASSOCIATING, over=["InstanceNormalization", "LayerNormalization"])
 def group_norm(op: Op, rewrite: Rewriter) -> Value | No:
     """Groups of channels that are put into one dim, normalized each by itself and taken apart again: GroupNormalization."""
     inner = made_by(op.operand(0), op, "InstanceNormalization", "LayerNormalization")
@@ -104,7 +104,7 @@ def _is_plain(norm: Op) -> bool:
     return bias is None or (bias.constant is not None and bool((bias.constant.array == 0).all()))
 
 
-@rule("Cast", contract=Contract.REASSOCIATING)
+@rule("Cast", contract=Contract.REASSOCIATING, over=["LayerNormalization", "RMSNormalization"])
 def norm_of_narrow(op: Op, rewrite: Rewriter) -> Value | No:
     """What is normalized in f32 between casts from and to f16 or bf16 is so by the normalization of f16 or bf16 itself."""
     norm = made_by(op.operand(0), op, "LayerNormalization", "RMSNormalization")

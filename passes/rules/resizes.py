@@ -22,7 +22,7 @@ _BROADCASTING = (
 )
 
 
-@rule("Reshape")
+@rule("Reshape", over=_REPEATS)
 def nearest_by_repeating(op: Op, rewrite: Rewriter) -> Value | No:
     """Each pixel repeated in new dims behind its row and its column, joined to them, is an image enlarged by whole factors."""
     inner, kind, final = op.needed(0).op, op.result.type, op.result.shape
@@ -91,7 +91,7 @@ def _behind(arrangement: Arrangement, repeats: set[int]) -> list[int] | None:
     return factors
 
 
-@rule(*_BROADCASTING)
+@rule(*_BROADCASTING, over=["Tile"])
 def tile_before_broadcast(op: Op, rewrite: Rewriter) -> Value | No:
     """An elementwise op repeats a dim of size 1 by itself: an operand need not be tiled where the others give the shape."""
     operands = list(op.operands)

@@ -310,7 +310,7 @@ def rotary_of_a_part(op: Op, rewrite: Rewriter) -> Value | No:
     return rewrite.op("Reshape", [answer, rewrite.constant(Tensor.integers([0, 0, heads, width]))])
 
 
-@rule("Transpose")
+@rule("Transpose", over=["Reshape"])
 def rotary_behind_transpose(op: Op, rewrite: Rewriter) -> Value | No:
     """Heads (B, S, H, D) turned as rows (B, S, H * D) and then put first may be put first and turned then."""
     back = op.needed(0).op

@@ -75,3 +75,21 @@ def test_a_replacement_of_another_shape_does_not_apply() -> None:
     assert print_graph(result) == print_graph(parse_graph(GRAPH))
     assert not manager.failures
     assert "its replacement has another shape" in manager.misses[0].text
+
+
+def test_a_rule_is_not_tried_where_no_operand_is_made_by_what_it_is_over() -> None:
+    """Not even called, unless somebody asks why nothing matched."""
+    tried: list[str] = []
+
+    @rule("Relu", over=["Relu"])
+    def relu_of_relu(op: Op, rewrite: Rewriter) -> Value | No:
+        """Relu of Relu stays, but is noticed."""
+        tried.append(str(op.location))
+        return No("it is only looked at")
+
+    kind = rule_pass(relu_of_relu)
+    PassManager((kind(),)).run(parse_graph(GRAPH))
+    assert tried == ["second"]
+    manager = PassManager((kind(),), remark=True)
+    manager.run(parse_graph(GRAPH))
+    assert [str(miss.op.location) for miss in manager.misses] == ["first", "second"]
