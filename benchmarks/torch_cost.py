@@ -3,8 +3,9 @@
     python -m benchmarks.torch_cost [MODEL ...] [--level 2]
 
 A process a model. Memory is the peak of `irc.compile` above what the process held after an eager run, by the bytes of
-parameters and buffers. The overhead is the time of `program(x)` beyond the engine's own call on the same arrays, for models
-whose call takes less than a millisecond: in a longer one it cannot be told from chance.
+parameters and buffers: resident pages, those of mapped files included. Weights that wait on a disk count while they are mapped
+in; the system's cache of that file, which it can drop, does not. The overhead is the time of `program(x)` beyond the engine's
+own call on the same arrays, for models whose call takes less than a millisecond: in a longer one it cannot be told from chance.
 """
 
 # pyright: basic

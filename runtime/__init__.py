@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from .artifact import Artifact, is_artifact, open_artifact, write_artifact, write_artifact_folder
     from .errors import ArtifactError, EngineFailure, FeedError, RunError
-    from .executor import WEIGHTS_FILE
     from .inputs import random_inputs, read_inputs
     from .manifest import (
         FileRecord,
@@ -31,8 +30,9 @@ if TYPE_CHECKING:
     from .program import Program, load
     from .provenance import Provenance
     from .signature import FeedChecker, Feeds
+    from .spilling import spill
     from .verdict import FEWEST_ROUNDS, Comparison, Verdict, compare
-    from .weights import WeightsLayout, WeightView, layout_weights, read_weights
+    from .weights import WEIGHTS_FILE, WeightsLayout, WeightView, layout_weights, read_weights
 
 __all__ = [
     # running
@@ -61,6 +61,7 @@ __all__ = [
     "layout_weights",
     "read_weights",
     "WEIGHTS_FILE",
+    "spill",
     # engines
     "OnnxRuntimeOptions",
     # measuring
@@ -89,7 +90,6 @@ __all__ = [
 _HOMES = {
     "artifact": ("Artifact", "is_artifact", "open_artifact", "write_artifact", "write_artifact_folder"),
     "errors": ("ArtifactError", "EngineFailure", "FeedError", "RunError"),
-    "executor": ("WEIGHTS_FILE",),
     "inputs": ("random_inputs", "read_inputs"),
     "manifest": (
         *("FileRecord", "Kind", "Manifest", "NodeCount", "OptionValue"),
@@ -102,7 +102,8 @@ _HOMES = {
     "provenance": ("Provenance",),
     "signature": ("FeedChecker", "Feeds"),
     "verdict": ("FEWEST_ROUNDS", "Comparison", "Verdict", "compare"),
-    "weights": ("WeightView", "WeightsLayout", "layout_weights", "read_weights"),
+    "spilling": ("spill",),
+    "weights": ("WEIGHTS_FILE", "WeightView", "WeightsLayout", "layout_weights", "read_weights"),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 

@@ -9,11 +9,8 @@ from typing import Protocol
 from .artifact import Artifact
 from .errors import ArtifactError
 from .manifest import Manifest
-from .weights import WeightView, layout_weights, read_weights
+from .weights import WEIGHTS_FILE, WeightView, layout_weights, read_weights
 from .zip_store import Buffer
-
-WEIGHTS_FILE = "weights.safetensors"
-"""The file of an artifact that holds the weights of all its engine files."""
 
 
 @dataclass(frozen=True, slots=True)

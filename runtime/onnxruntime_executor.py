@@ -6,6 +6,7 @@ from __future__ import annotations
 import ctypes
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar
@@ -15,7 +16,10 @@ import numpy as np
 from .cpu import physical_cores
 from .dtypes import ELEMENT_TYPES, ElementType
 from .errors import ArtifactError, EngineFailure
+from .heap import trimmed_heap
 from .manifest import OptionValue, SignatureEntry
+from .onnxruntime_weights import FROM_MEMORY, Supply, in_place, is_large, ort_value, supplied
+from .spilling import forget_pages
 from .weights import WeightView
 
 _LEVELS = {
@@ -93,17 +97,24 @@ class OnnxRuntimeExecutor:
     ) -> None:
         import onnxruntime
 
-        session_options = _session_options(options, onnxruntime)
-        if recording is not None:
-            _record(session_options, recording / self.RECORDED_GRAPH)
-        self._weights = {name: _ort_value(weight, onnxruntime) for name, weight in weights.items()}
-        names = list(self._weights)
-        session_options.add_external_initializers(names, list(self._weights.values()))
-        for name in names if options.optimization == "disable" else options.shared_weights:
-            if name not in self._weights:
-                raise ArtifactError(f"the option shared_weights names {name}, but there is no such weight")
-            session_options.add_initializer(name, self._weights[name])
-        session = _session(model, session_options, options, onnxruntime)
+        self._weights = {name: ort_value(weight, onnxruntime) for name, weight in weights.items()}
+        shared = in_place(weights, options)
+
+        def made(supply: Supply) -> Any:
+            session_options = _session_options(options, onnxruntime)
+            if recording is not None:
+                _record(session_options, recording / self.RECORDED_GRAPH)
+            _supply(session_options, self._weights, shared, supply)
+            return _session(model, session_options, options, onnxruntime)
+
+        small = not is_large(weights)
+        with nullcontext() if small else trimmed_heap(lambda: forget_pages(weights)), supplied(weights, options) as supply:
+            try:
+                session = made(supply)
+            except EngineFailure:
+                if not supply.names:
+                    raise
+                session = made(FROM_MEMORY)  # one of its optimizers or the recording wants to look at what it does not use
         self._check_names(session, inputs, outputs)
         self._session: Any = session._sess  # its Python wrapper adds some microseconds to every run
         self._output_names = [each.name for each in outputs]
@@ -186,6 +197,15 @@ def _record(session_options: Any, graph: Path) -> None:
     session_options.add_session_config_entry("session.optimized_model_external_initializers_min_size_in_bytes", "1024")
 
 
+def _supply(session_options: Any, values: Mapping[str, Any], shared: frozenset[str], supply: Supply) -> None:
+    copied = [name for name in values if name not in supply.names]
+    session_options.add_external_initializers(copied, [values[name] for name in copied])
+    for name in shared:
+        session_options.add_initializer(name, values[name])
+    if supply.folder is not None:
+        session_options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(supply.folder))
+
+
 def _session(model: bytes, session_options: Any, options: OnnxRuntimeOptions, onnxruntime: Any) -> Any:
     available = onnxruntime.get_available_providers()
     for provider in options.providers:
@@ -208,18 +228,6 @@ def _session(model: bytes, session_options: Any, options: OnnxRuntimeOptions, on
             raise EngineFailure(f"ONNX Runtime could not start {provider}", hint=hint)
     session._model_bytes = None
     return session
-
-
-def _ort_value(weight: WeightView, onnxruntime: Any) -> Any:
-    """The weight as the engine's own kind of value over the same memory."""
-    element = ELEMENT_TYPES[weight.dtype]
-    array = weight.array()
-    if element.bits < 8:
-        # The engine asks for an array with one element per value and looks only at where it begins: it knows that
-        # the values are packed, and reads no further than their bytes.
-        array = np.lib.stride_tricks.as_strided(array, (int(np.prod(weight.shape)),), (1,), writeable=False)
-        array = array.reshape(weight.shape)
-    return onnxruntime.OrtValue.ortvalue_from_numpy_with_onnx_type(array, element.onnx_code)
 
 
 def _fetch(value: Any, element: ElementType) -> np.ndarray:

@@ -10,7 +10,8 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
@@ -19,6 +20,8 @@ from .errors import ArtifactError
 from .strict_json import Fields, Json, parse_object
 from .zip_store import Buffer
 
+WEIGHTS_FILE = "weights.safetensors"
+"""The file of an artifact that holds the weights of all its engine files."""
 LARGEST_HEADER = 100_000_000
 _PREFIX = "irc.type."
 _TYPE = re.compile(r"(\w+)\[([\d,]*)\]\Z")
@@ -30,11 +33,13 @@ class WeightView:
     """A constant tensor: the text of its element type, its shape, and its bytes in row-major order, little-endian.
 
     Types narrower than a byte are packed as ONNX packs them, the first element in the lowest bits. Strings are none.
+    Where there is a `folder`, the same bytes lie in the WEIGHTS_FILE in it, at the place that the engine's model names.
     """
 
     dtype: str
     shape: tuple[int, ...]
     data: memoryview
+    folder: Path | None = field(default=None, compare=False)
 
     @property
     def byte_count(self) -> int:

@@ -114,7 +114,7 @@ class _Lowered:
             self._add(args, first=True)
         except UsageError:
             raise
-        except Exception as error:
+        except Exception as error:  # whatever fails here, eager mode can still run the graph; `_give_up` warns of it
             self._give_up(error)
         return self._current is not None
 
@@ -131,7 +131,7 @@ class _Lowered:
             self._bound = [each for each in self._bound if not each.snapshot.has(each.weights(args))]
             try:
                 return self._add(args)
-            except Exception as error:
+            except Exception as error:  # as in `prepare`
                 self._give_up(error)
                 return None
 

@@ -13,16 +13,10 @@ from torch import Tensor, nn
 from torch.export import Dim
 
 from .classification import HEADS, PYRAMID, VIT
-from .table import Architecture, Call, enliven, entry, image, noise, of_transformers
+from .table import ENCODER_DECODER, Architecture, Call, enliven, entry, image, noise, of_transformers
 
 DETR = {
-    "d_model": 64,
-    "encoder_layers": 2,
-    "decoder_layers": 2,
-    "encoder_attention_heads": 4,
-    "decoder_attention_heads": 4,
-    "encoder_ffn_dim": 128,
-    "decoder_ffn_dim": 128,
+    **ENCODER_DECODER,
     "num_queries": 10,
 }
 STAGES = ("stage1", "stage2", "stage3", "stage4")

@@ -8,18 +8,12 @@ from typing import Any
 
 import torch
 
-from .table import Architecture, Call, entry, of_transformers, tokens
+from .table import ENCODER_DECODER, Architecture, Call, entry, of_transformers, tokens
 
 T5 = {"vocab_size": 100, "d_model": 64, "d_kv": 16, "d_ff": 128, "num_layers": 2, "num_heads": 4, "use_cache": False}
 BART = {
     "vocab_size": 100,
-    "d_model": 64,
-    "encoder_layers": 2,
-    "decoder_layers": 2,
-    "encoder_attention_heads": 4,
-    "decoder_attention_heads": 4,
-    "encoder_ffn_dim": 128,
-    "decoder_ffn_dim": 128,
+    **ENCODER_DECODER,
     "max_position_embeddings": 64,
     "use_cache": False,
     "pad_token_id": 1,

@@ -89,42 +89,31 @@ def lstm_unrolled() -> Architecture:
 # Time series and trajectories
 
 
-@entry("time series")
-def patchtst() -> Architecture:
-    settings = {
-        "num_input_channels": 3,
-        "context_length": 32,
-        "patch_length": 8,
-        "patch_stride": 8,
-        "prediction_length": 8,
-        "d_model": 32,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "ffn_dim": 64,
-    }
-    return Architecture(
-        of_transformers("PatchTSTForPrediction", "PatchTSTConfig", **settings),
-        lambda batch, length: Call(kwargs={"past_values": noise(batch, 32, 3)}),
-        {"past_values": {0: "batch"}},
-    )
+PATCHES = {"num_input_channels": 3, "context_length": 32, "patch_length": 8, "patch_stride": 8, "prediction_length": 8}
 
 
-@entry("time series")
-def patchtsmixer() -> Architecture:
-    settings = {
-        "num_input_channels": 3,
-        "context_length": 32,
-        "patch_length": 8,
-        "patch_stride": 8,
-        "prediction_length": 8,
-        "d_model": 16,
-        "num_layers": 2,
-    }
-    return Architecture(
-        of_transformers("PatchTSMixerForPrediction", "PatchTSMixerConfig", **settings),
-        lambda batch, length: Call(kwargs={"past_values": noise(batch, 32, 3)}),
-        {"past_values": {0: "batch"}},
-    )
+def patched(name: str, model: str, config: str, **settings: Any) -> None:
+    """A model of transformers that reads patches of a time series of three channels."""
+
+    @entry("time series", name)
+    def make() -> Architecture:
+        return Architecture(
+            of_transformers(model, config, **PATCHES, **settings),
+            lambda batch, length: Call(kwargs={"past_values": noise(batch, 32, 3)}),
+            {"past_values": {0: "batch"}},
+        )
+
+
+patched(
+    "patchtst",
+    "PatchTSTForPrediction",
+    "PatchTSTConfig",
+    d_model=32,
+    num_hidden_layers=2,
+    num_attention_heads=4,
+    ffn_dim=64,
+)
+patched("patchtsmixer", "PatchTSMixerForPrediction", "PatchTSMixerConfig", d_model=16, num_layers=2)
 
 
 @entry("trajectories")

@@ -19,6 +19,16 @@ BATCH, LENGTH = 2, 9
 """The sizes of the example inputs; LENGTH is of a sequence, or whatever else of an input may vary besides the batch."""
 OTHER_BATCH, OTHER_LENGTH = 3, 12
 """The sizes that a program is run with besides."""
+ENCODER_DECODER = {
+    "d_model": 64,
+    "encoder_layers": 2,
+    "decoder_layers": 2,
+    "encoder_attention_heads": 4,
+    "decoder_attention_heads": 4,
+    "encoder_ffn_dim": 128,
+    "decoder_ffn_dim": 128,
+}
+"""The size of a transformer of both, as the configurations of transformers spell it."""
 
 
 @dataclass(frozen=True)

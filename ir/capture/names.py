@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import onnx
 
 from ..diagnostics import ModelError
@@ -10,6 +12,7 @@ from ..location import Location, at
 LOCATION_KEY = "irc.location"
 _STACK_TRACE = "pkg.torch.onnx.stack_trace"
 _SCOPES = "pkg.torch.onnx.name_scopes"
+_QUOTED = re.compile(r"""'([^']*)'|"([^"]*)\"""")
 
 
 def utf8(text: str) -> str:
@@ -53,5 +56,6 @@ def _last_frame(trace: str) -> str:
 def _module_path(scopes: str) -> str:
     # A list literal from the outermost module ('') to the fx node itself; the one before the last is the module.
     # What the exporter could not place it puts under a name of its own, which says nothing.
-    quoted = [part for part in scopes.strip("[]").split("'") if part.strip(" ,") and not part.startswith("_empty_nn_module")]
-    return quoted[-2] if len(quoted) >= 2 else quoted[0] if quoted else ""
+    names = [single or double for single, double in _QUOTED.findall(scopes)]
+    modules = [name for name in names[:-1] if name and not name.startswith("_empty_nn_module")]
+    return modules[-1] if modules else ""

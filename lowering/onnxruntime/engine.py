@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
+from typing import Any
+
+import numpy as np
 
 from irc.ir import DType, Graph, Op, Tensor, UnsupportedError, Use, clone_graph, emit, schema
 from irc.passes import Context, Rule, unfused
-from irc.runtime import WEIGHTS_FILE, OnnxRuntimeOptions, OptionValue, layout_weights
+from irc.runtime import WEIGHTS_FILE, OnnxRuntimeOptions, OptionValue, WeightView, layout_weights, spill
 
 from ..engine import YES, EngineFiles, Verdict, weight_view
 from ..targets import Target
@@ -75,6 +78,7 @@ class OnnxRuntime:
         From O2 on, ops are said in the form that the engine runs fastest, as far as `context` lets them; the graph given
         stays as it is.
         """
+        given = graph
         graph = unfused(graph)  # it takes no regions
         if opt_level >= 2:
             assumed, graph = graph.assumed_dims, clone_graph(graph)
@@ -86,7 +90,11 @@ class OnnxRuntime:
         ranges = layout_weights(weights).ranges
         model = emitted.refer(lambda name: (WEIGHTS_FILE, *ranges[name]))
         files = {"model.onnx": (model.SerializeToString(deterministic=True),)}
-        return EngineFiles(files, weights, emitted.op_names, {"shared_weights": shareable(graph, emitted.weights)})
+        shared = shareable(graph, emitted.weights)
+        if opt_level >= 2:
+            weights = spill(weights, waiting(weights, replaced(graph, emitted.weights), shared))
+            _move(given, graph, emitted.weights, weights)
+        return EngineFiles(files, weights, emitted.op_names, {"shared_weights": shared})
 
 
 UNTOUCHED = {
@@ -113,6 +121,53 @@ def shareable(graph: Graph, weights: Mapping[str, Tensor]) -> tuple[str, ...]:
             untouched[id(tensor)] = untouched.get(id(tensor), True) and all(map(_leaves_alone, op.result.uses))
     large = {name: tensor for name, tensor in weights.items() if tensor.byte_count >= SMALLEST_SHARED}
     return tuple(sorted(name for name, tensor in large.items() if untouched.get(id(tensor), False)))
+
+
+SMALLEST_SPILLED = 1 << 24
+"""Bytes of weights together that are worth a file."""
+
+
+def replaced(graph: Graph, weights: Mapping[str, Tensor]) -> frozenset[str]:
+    """The large filters that ONNX Runtime replaces by their blocked form; it reads none of them afterwards."""
+    other = {id(op.value) for op in graph.walk() if op.is_constant and not all(map(_is_filter, op.result.uses))}
+    large = {
+        name: tensor for name, tensor in weights.items() if tensor.byte_count >= SMALLEST_SHARED and id(tensor) not in other
+    }
+    return frozenset(name for name, tensor in large.items() if tensor.dtype is DType.F32 and len(tensor.shape) == 4)
+
+
+def waiting(weights: Mapping[str, WeightView], filters: frozenset[str], shared: Sequence[str]) -> frozenset[str]:
+    """The weights that wait on a disk: of what kernels have their own form, filters and what folding has made.
+
+    Nobody needs them in memory beside that form but `Program.save`. What is a module's or a file's stays where it is: there
+    is no second copy of it.
+    """
+    names = filters | {name for name in shared if _is_own(weights[name])}
+    return names if sum(weights[name].byte_count for name in names) >= SMALLEST_SPILLED else frozenset()
+
+
+def _is_own(weight: WeightView) -> bool:
+    """Whether the bytes are NumPy's, and not a module's or a mapped file's."""
+    owner: Any = weight.data
+    while isinstance(owner, memoryview) or (isinstance(owner, np.ndarray) and not owner.flags.owndata):
+        owner = owner.obj if isinstance(owner, memoryview) else owner.base  # type: ignore[unknown]  # NumPy says no more
+    return isinstance(owner, np.ndarray)
+
+
+def _is_filter(use: Use) -> bool:
+    return isinstance(use.user, Op) and use.user.name in ("Conv", "FusedConv") and use.index == 1
+
+
+def _move(given: Graph, lowered: Graph, tensors: Mapping[str, Tensor], weights: Mapping[str, WeightView]) -> None:
+    """Let go of the memory of weights that lie in a file now: the constants of both graphs become views of it."""
+    moved = {
+        id(tensors[name]): Tensor(tensors[name].dtype, tensors[name].shape, weight.data)
+        for name, weight in weights.items()
+        if weight.folder is not None
+    }
+    for op in (*given.walk(), *lowered.walk()) if moved else ():
+        if op.is_constant and id(op.value) in moved:
+            op.attributes["value"] = moved[id(op.value)]
 
 
 def _leaves_alone(use: Use) -> bool:

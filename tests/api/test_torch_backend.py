@@ -109,6 +109,23 @@ def test_a_second_size_is_compiled_once_more_and_then_all_sizes_are_known(counte
     assert str(counter.programs[1].inputs[0].type) == "f32[x_dim0,4]"
 
 
+@pytest.mark.filterwarnings("error::irc.torch.backends.FallbackWarning")
+@pytest.mark.parametrize("dynamic", [None, True])
+def test_a_decoder_takes_sequences_of_any_length(dynamic: bool | None) -> None:
+    transformers: Any = pytest.importorskip("transformers", reason="transformers is not installed (extra 'bench')")
+    torch.manual_seed(0)
+    config = transformers.GPT2Config(
+        n_layer=1, n_embd=16, n_head=2, vocab_size=20, n_positions=32, bos_token_id=0, eos_token_id=0
+    )
+    model = transformers.GPT2LMHeadModel(config).eval()
+    fast, mine, its = compiled(model, dynamic=dynamic), None, None
+    for length in (5, 9, 1):
+        ids = torch.randint(0, 20, (2, length))
+        wanted, made = model(ids, past_key_values=its), fast(ids, past_key_values=mine)
+        same(made.logits, wanted.logits)
+        mine, its = made.past_key_values, wanted.past_key_values
+
+
 def test_dynamic_from_the_start(counter: Counter) -> None:
     net = nn.Sequential(nn.Linear(4, 8), nn.LayerNorm(8), nn.GELU()).eval()
     fast = compiled(net, backend=counter, dynamic=True)

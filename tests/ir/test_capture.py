@@ -330,13 +330,24 @@ def test_duplicate_and_missing_node_names() -> None:
     np.testing.assert_allclose(run(again, FEED)[0], np.exp(-FEED["x"]), rtol=1e-6)
 
 
-def test_locations_of_torch() -> None:
+@pytest.mark.parametrize(
+    ("scopes", "location"),
+    [
+        ("['', 'stem.conv1', 'neg']", "model.py:41 (stem.conv1)"),
+        ("['', 'neg']", "model.py:41"),
+        ("['neg']", "model.py:41"),
+        ("['', 'stem', '_empty_nn_module_stack_from_metadata_hook', 'neg']", "model.py:41 (stem)"),
+        ("""['', "cache['cpu']", 'neg']""", "model.py:41 (cache['cpu'])"),
+        ("", "model.py:41"),
+    ],
+)
+def test_locations_of_torch(scopes: str, location: str) -> None:
     made = node("Neg", ["x"], ["y"], "node_neg")
     made.metadata_props.add(
         key="pkg.torch.onnx.stack_trace", value='File "models/mine/model.py", line 41, in forward\n    return -x'
     )
-    made.metadata_props.add(key="pkg.torch.onnx.name_scopes", value="['', 'stem.conv1', 'neg']")
-    assert [str(op.location) for op in capture(model([made], X, Y))] == ["model.py:41 (stem.conv1)"]
+    made.metadata_props.add(key="pkg.torch.onnx.name_scopes", value=scopes)
+    assert [str(op.location) for op in capture(model([made], X, Y))] == [location]
 
 
 def test_locations_survive_a_round_trip() -> None:

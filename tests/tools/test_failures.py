@@ -14,7 +14,7 @@ import numpy as np
 import onnx
 import pytest
 
-from irc.tools.cli import child, compiling, inspecting, opt, running
+from irc.tools.cli import child, compiling, inspecting, models, opt
 
 from .models import Shell, endless
 from .test_wrong_input import ENGINE, USAGE, refuse
@@ -102,7 +102,7 @@ def test_too_little_memory(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> Non
     [
         ("compile good.onnx -O1", compiling, "compile_options"),
         ("opt good.onnx", opt, "compile_options"),
-        ("run good.onnx --random", running, "open_program"),
+        ("run good.onnx --random", models, "open_program"),
         ("inspect good.onnx", inspecting, "open_graph"),
     ],
 )

@@ -36,6 +36,19 @@ def batched():
     return module, inputs, {"x": {0: "batch"}}
 
 
+class Tokens(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.table = torch.nn.Embedding(5, 3)
+
+    def forward(self, file):
+        return self.table(file)
+
+
+def tokens():
+    return Tokens().eval(), (torch.tensor([4, 0, 1]),)
+
+
 def by_name():
     module, (x,) = tower()
     return module, {"x": x}
@@ -123,3 +136,47 @@ def test_a_pickle_is_opened_only_when_it_is_trusted(shell: Shell, models: Path) 
     assert "--trust-pickle" in said.err or "trust_pickle" in said.err
     shell.good("compile", place.name, "--trust-pickle")
     assert "float32" in shell.good("run", "double.irc", "--random")
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("run my_models.py:batched", "2x2"),
+        ("run my_models.py:batched --random --dim batch=3", "3x2"),
+        ("profile my_models.py:tower", "head "),
+        ("inspect my_models.py:batched", "f32[batch,4]"),
+        ("opt my_models.py:tower", "my_models.py:12 (stem)"),
+        ("why my_models.py:tower", "my_models.py:12 (stem)"),
+        ("rules my_models.py:tower", "rules apply"),
+        ("compare my_models.py:batched my_models.py:batched", "agrees"),
+        ("bisect my_models.py:tower", "nothing to find"),
+    ],
+)
+def test_every_verb_takes_a_factory(shell: Shell, models: Path, line: str, said: str) -> None:
+    assert said in shell.good(*line.split())
+
+
+def test_bench_takes_a_factory_and_its_example_inputs(shell: Shell, models: Path) -> None:
+    measured = shell.good("bench", "my_models.py:tokens", "--rounds", "2", "--seconds", "0.01", "--json")
+    assert len(json.loads(measured)["results"]) == 1
+    said = shell.run("bench", "my_models.py:tower", "--against", "my_models.py:batched")
+    assert said.code == 2
+    assert "`irc compile my_models.py:batched -o other.irc` makes an artifact" in said.err
+
+
+def test_a_python_file_without_a_name_is_a_sentence(shell: Shell, models: Path) -> None:
+    for verb in ("compile", "inspect", "run"):
+        said = shell.run(verb, "my_models.py")
+        assert said.code == 2
+        assert "'my_models.py' is a Python file (name the function in it that makes the model: my_models.py:NAME)" in said.err
+
+
+def test_other_verbs_open_a_pickle_only_when_it_is_trusted(shell: Shell) -> None:
+    class Double(torch.nn.Module):
+        def forward(self, x: Any) -> Any:
+            return x * 2
+
+    torch.export.save(torch.export.export(Double(), (torch.ones(3),)), shell.folder / "double.pt2")
+    assert "--trust-pickle" in shell.run("inspect", "double.pt2").err
+    assert "f32[3]" in shell.good("inspect", "double.pt2", "--trust-pickle")
+    assert "float32" in shell.good("run", "double.pt2", "--trust-pickle", "--random")

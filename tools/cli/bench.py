@@ -40,23 +40,24 @@ def bench_command(
     threads: flags.ThreadsFlag = None,
     rounds: RoundsFlag = 10,
     duration: DurationFlag = 0.5,
+    trust_pickle: flags.TrustFlag = False,
     as_json: flags.JsonFlag = False,
 ) -> None:
-    """Measure a program; an ONNX model is compiled first, and that is measured too."""
-    from irc.ir import UsageError, parse_dims
+    """Measure a program; what is no artifact is compiled first, and that is measured too."""
+    from irc.ir import parse_dims
     from irc.runtime import Workload, compare
 
     from .feeds import check_complete, check_dims, read_feeds
 
-    for path in (model, *(against or ())):
-        if not path.exists():
-            raise UsageError(f"there is no file '{path}'", hint="give an .onnx model or an .irc artifact")
+    _check_files(model, against or ())
     sizes = parse_dims(dim or [])
     with tempfile.TemporaryDirectory(prefix="irc-bench-") as folder:
-        artifact, compiled_in, inputs = _compiled(model, level, threads, Path(folder))
+        artifact, compiled_in, inputs, examples = _compiled(model, level, threads, trust_pickle, Path(folder))
         check_dims(inputs, sizes)
         if archive is not None:
             check_complete(inputs, read_feeds([], archive, inputs))
+        elif not sizes:
+            archive = examples
         contestants = _contestants(artifact, against or ())
         workload = Workload(inputs=archive, dims=sizes, seed=seed, threads=threads, rounds=rounds, seconds=duration)
         workload = _with_reference(workload, [model, *(against or ())], Path(folder) / "reference.npz")
@@ -64,6 +65,22 @@ def bench_command(
     first = measured[0]
     comparisons = [compare(first.name, first.times, each.name, each.times) for each in measured[1:]]
     _print(measured, comparisons, compiled_in, as_json)
+
+
+def _check_files(model: Path, against: Sequence[Path]) -> None:
+    """Refuse a file that is not there, and a PyTorch program to measure against. Raises UsageError."""
+    from irc.ir import UsageError
+
+    from .factories import is_torch_model
+
+    for path in (model, *against):
+        if is_torch_model(path):
+            continue
+        if not path.exists():
+            raise UsageError(f"there is no file '{path}'", hint="give an .onnx model or an .irc artifact")
+    for path in filter(is_torch_model, against):
+        hint = f"`irc compile {path} -o other.irc` makes an artifact; --against other.irc measures it"
+        raise UsageError(f"--against takes an artifact or an ONNX model, and '{path}' is a PyTorch program", hint=hint)
 
 
 def _contestants(artifact: Path, against: Sequence[Path]) -> list[Contestant]:
@@ -82,32 +99,38 @@ def _contestants(artifact: Path, against: Sequence[Path]) -> list[Contestant]:
 
 
 def _compiled(
-    model: Path, level: int, threads: int | None, folder: Path
-) -> tuple[Path, float | None, Sequence[SignatureEntry]]:
-    """The artifact to measure, the seconds its compilation took if it was made here, and its inputs."""
-    if is_artifact(model):
+    path: Path, level: int, threads: int | None, trust_pickle: bool, folder: Path
+) -> tuple[Path, float | None, Sequence[SignatureEntry], Path | None]:
+    """The artifact to measure, the seconds it took if it was made here, its inputs, and an `.npz` of examples of them."""
+    if is_artifact(path):
         from irc.runtime import open_artifact
 
-        return model, None, open_artifact(model).manifest.inputs
-    from irc.lowering import compile_model
-
+        return path, None, open_artifact(path).manifest.inputs, None
     from .compiling import compile_options, warn_of_failures
+    from .feeds import write_archive
+    from .models import open_model
 
     start = time.perf_counter()
-    compiled = compile_model(model, compile_options(level=level, threads=threads))
+    model = open_model(path, trust_pickle)
+    compiled = model.compile(compile_options(level=level, threads=threads))
     place = folder / "model.irc"
     compiled.program.save(place)
     spent = time.perf_counter() - start
     compiled.program.close()
     warn_of_failures(compiled)
-    return place, spent, compiled.program.inputs
+    examples = folder / "examples.npz" if model.examples else None
+    if examples is not None:
+        write_archive(examples, model.examples)
+    return place, spent, compiled.program.inputs, examples
 
 
 def _with_reference(workload: Workload, paths: Sequence[Path], outputs: Path) -> Workload:
-    """The workload with the answers of the first ONNX model among `paths` to measure errors from, if there is one."""
+    """The workload with the answers of the first ONNX file among `paths` to measure errors from, if there is one."""
     from irc.runtime import Contestant, measure_reference
 
-    model = next((path for path in paths if not is_artifact(path)), None)
+    from .factories import is_torch_model
+
+    model = next((path for path in paths if not is_torch_model(path) and not is_artifact(path)), None)
     if model is None:
         return workload
     measure_reference(Contestant("reference", model, optimize=False), workload, outputs)

@@ -42,11 +42,17 @@ class _Case:
     """What is bisected, in the words of the user."""
 
     model: Path
+    trust_pickle: bool
     inputs: Path | None
     max_error: float | None
     check: str | None
     slower_than: float | None
     common: tuple[str, ...]
+
+    @property
+    def opened(self) -> list[str]:
+        """The model, and what is needed to open it."""
+        return [str(self.model), *(["--trust-pickle"] if self.trust_pickle else [])]
 
 
 def bisect_command(
@@ -67,12 +73,15 @@ def bisect_command(
     engine_option: flags.EngineOptionFlag = None,
     rounds: RoundsFlag = 5,
     duration: DurationFlag = 0.2,
+    trust_pickle: flags.TrustFlag = False,
     as_json: flags.JsonFlag = False,
 ) -> None:
     """Find the first rewrite, or engine optimization, that breaks the answer or the speed, and print how to see it."""
-    from irc.ir import UsageError, capture, clone_graph, specialize
+    from irc.ir import UsageError, clone_graph, specialize
     from irc.lowering import Verify, find_engine, find_target, pass_manager
     from irc.passes import registry
+
+    from .models import open_model
 
     given = [n for n, v in (("--max-error", max_error), ("--check", check), ("--slower-than", slower_than)) if v is not None]
     if len(given) > 1:
@@ -94,7 +103,7 @@ def bisect_command(
     )
     find_target(target)
     manager = pass_manager(options, registry(options.load))
-    graph = capture(model)
+    graph = open_model(model, trust_pickle).graph()
     specialize(graph, options.dims, options.shapes)
     manager.trace = True
     manager.run(clone_graph(graph))
@@ -102,7 +111,7 @@ def bisect_command(
     settings = {**find_engine(engine or "onnxruntime").settings(level)[0], **options.engine_options}
     workshop = Workshop(graph, replace(options, verify=Verify.NOTHING, inputs=None, dims={}, shapes={}))
     common = _common_flags(target, engine, level, passes, load, disable, dim, shape, threads, engine_option)
-    case = _Case(model, inputs, max_error, check, slower_than, common)
+    case = _Case(model, trust_pickle, inputs, max_error, check, slower_than, common)
     with tempfile.TemporaryDirectory(prefix="irc-bisect-") as folder:
         finder = _Finder(workshop, total, settings, Path(folder))
         if slower_than is not None:
@@ -236,7 +245,8 @@ class _Report:
 
     def command(self, trial: Trial, name: str) -> str:
         """The command that makes the program of a trial and shows whether it is bad."""
-        case, words = self.case, ["irc", "compile", str(self.case.model), *self.case.common, "--no-verify"]
+        case = self.case
+        words = ["irc", "compile", *case.opened, *case.common, "--no-verify"]
         words += ["--rewrite-limit", str(trial.rewrites), *_setting_flags(trial.settings)]
         words += [word for form in trial.disabled for word in ("--disable-pass", form)] + ["-o", f"{name}.irc"]
         return f"{shlex.join(words)} && {self._check(case, f'{name}.irc')}"
@@ -248,7 +258,7 @@ class _Report:
             against = ("--against", "good.irc") if artifact != "good.irc" else ()
             inputs = () if case.inputs is None else ("--inputs", str(case.inputs))
             return shlex.join(["irc", "bench", artifact, *against, *inputs])
-        words = ["irc", "compare", str(case.model), artifact]
+        words = ["irc", "compare", *case.opened, artifact]
         words += ["--inputs", str(case.inputs)] if case.inputs is not None else ["--trials", "1", *(self.sizes or ())]
         words += ["--tolerance", f"{case.max_error:g}"] if case.max_error is not None else []
         return shlex.join(words)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from irc.runtime import Program
 
     from .differences import Difference
+    from .models import Model
 
 OtherArgument = Annotated[Path, typer.Argument(metavar="OTHER", help="What to compare with it.")]
 ToleranceFlag = Annotated[float, typer.Option("--tolerance", min=0, help="Largest relative L2 distance of a float output.")]
@@ -31,16 +32,18 @@ def compare_command(
     seed: flags.SeedFlag = 0,
     trials: TrialsFlag = 3,
     tolerance: ToleranceFlag = 1e-4,
+    trust_pickle: flags.TrustFlag = False,
     as_json: flags.JsonFlag = False,
 ) -> None:
-    """Compare the answers of two models; an .onnx file is run as it is, by the reference (ONNX Runtime, unoptimized)."""
+    """Compare the answers of two models; what is no artifact is run as it is, by the reference (ONNX Runtime, unoptimized)."""
     from irc.ir import parse_dims
 
     from .differences import difference
     from .feeds import random_feeds, read_feeds
 
     sizes = parse_dims(dim or [])
-    with reference_program(model) as first, reference_program(other) as second:
+    sources = _opened(model, trust_pickle), _opened(other, trust_pickle)
+    with _reference_program(sources[0]) as first, _reference_program(sources[1]) as second:
         check_alike(first, second)
         given = read_feeds(inputs or [], archive, first.inputs)
         complete = {e.name for e in first.inputs if not e.optional} <= set(given)
@@ -51,7 +54,7 @@ def compare_command(
             for name in before:
                 found = difference(name, before[name], after[name])
                 worst[name] = worst[name].worse(found, tolerance) if name in worst else found
-        random = random_outputs_of(model, other)
+        random = _random_outputs(sources)
     bad = [d for d in worst.values() if d.output not in random and not d.agrees(tolerance)]
     _print(list(worst.values()), bad, random, as_json)
     if bad:
@@ -108,22 +111,27 @@ def _print(found: Sequence[Difference], bad: Sequence[Difference], random: set[s
     print_table(None, ("output", "relative L2", "max abs", "cosine", "same argmax", "verdict"), rows)
 
 
-def reference_program(model: Path) -> Program:
-    """An artifact's program, or an ONNX model as it stands: no passes, no engine optimizations."""
-    from .running import open_program
+def _opened(path: Path, trust_pickle: bool) -> Path | Model:
+    """A model, or the path of an artifact."""
+    from .models import open_model
 
-    if is_artifact(model):
-        return open_program(model, None)
-    from irc.lowering import CompileOptions, compile_model
-
-    return compile_model(model, CompileOptions(opt_level=0)).program
+    return path if is_artifact(path) else open_model(path, trust_pickle)
 
 
-def random_outputs_of(model: Path, other: Path) -> set[str]:
+def _reference_program(source: Path | Model) -> Program:
+    """An artifact's program, or a model as it stands: no passes, no engine optimizations."""
+    from irc.lowering import CompileOptions
+    from irc.runtime import load
+
+    return load(source) if isinstance(source, Path) else source.compile(CompileOptions(opt_level=0)).program
+
+
+def _random_outputs(sources: Sequence[Path | Model]) -> set[str]:
     """The outputs that depend on an op that draws random numbers, in either model."""
     from irc.lowering import random_outputs
+    from irc.runtime import open_artifact
 
-    from .inspecting import open_graph
+    from .inspecting import lowered_graph
 
-    source = next((path for path in (model, other) if not is_artifact(path)), model)
-    return random_outputs(open_graph(source)[0])
+    model = next((each for each in sources if not isinstance(each, Path)), sources[0])
+    return random_outputs(lowered_graph(open_artifact(model)) if isinstance(model, Path) else model.graph())

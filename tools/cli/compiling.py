@@ -17,13 +17,6 @@ if TYPE_CHECKING:
     from irc.passes import Instrument, PassRecord, Undone
     from irc.runtime import OptionValue
 
-CompiledArgument = Annotated[
-    Path,
-    typer.Argument(metavar="MODEL", help="An ONNX model (.onnx), a PyTorch factory (FILE.py:NAME), or a .pt2 file."),
-]
-TrustFlag = Annotated[
-    bool, typer.Option("--trust-pickle", help="Unpickle a .pt2 file, which runs whatever code its maker put there.")
-]
 OutputFlag = Annotated[
     Path | None, typer.Option("--output", "-o", metavar="FILE", help="Where to write; default: MODEL with .irc.")
 ]
@@ -35,7 +28,7 @@ ProviderFlag = Annotated[
 
 
 def compile_command(
-    model: CompiledArgument,
+    model: flags.ModelArgument,
     output: OutputFlag = None,
     target: flags.TargetFlag = "cpu",
     engine: flags.EngineFlag = None,
@@ -55,16 +48,15 @@ def compile_command(
     dump_ir: flags.DumpFlag = None,
     print_after: flags.PrintAfterFlag = None,
     stats: flags.StatsFlag = False,
-    trust_pickle: TrustFlag = False,
+    trust_pickle: flags.TrustFlag = False,
     as_json: flags.JsonFlag = False,
 ) -> None:
     """Compile a model into an artifact that runs anywhere irc's runtime is installed.
 
     MODEL may also be a PyTorch program: FILE.py:NAME, a function that returns (module, example_inputs), or a .pt2 file.
     """
-    from irc.lowering import compile_model
-
-    from .factories import compile_torch_model, default_place, is_torch_model
+    from .factories import default_place, is_torch_model
+    from .models import open_model
 
     options = compile_options(
         target,
@@ -83,20 +75,15 @@ def compile_command(
         inputs,
         engine_option,
     )
-    is_torch = is_torch_model(model)
-    place = output or (default_place(model) if is_torch else model.with_suffix(".irc"))
+    place = output or (default_place(model) if is_torch_model(model) else model.with_suffix(".irc"))
     _check_place(model, place)
     watching = instruments(dump_ir, print_after, options.load)
-    if is_torch:
-        compiled, notes = compile_torch_model(model, trust_pickle, options, watching)
-        for each in notes:
-            note(each)
-    else:
-        compiled = compile_model(model, options, watching)
+    opened = open_model(model, trust_pickle)
+    compiled = opened.compile(options, watching)
     compiled.program.save(place)
     warn_of_failures(compiled)
     if as_json:
-        print_json(_summary(compiled, place))
+        print_json(_summary(compiled, opened.notes, place))
         return
     nodes = compiled.program.manifest.nodes
     assert nodes is not None
@@ -283,7 +270,7 @@ def records_json(records: Sequence[PassRecord]) -> list[Json]:
     ]
 
 
-def _summary(compiled: Compiled, place: Path) -> dict[str, Json]:
+def _summary(compiled: Compiled, notes: Sequence[str], place: Path) -> dict[str, Json]:
     manifest, timing, agreement = compiled.program.manifest, compiled.timing, compiled.agreement
     assert manifest.nodes is not None
     return {
@@ -304,5 +291,5 @@ def _summary(compiled: Compiled, place: Path) -> dict[str, Json]:
         "passes": records_json(compiled.records),
         "undone": undone_json(compiled.undone),
         "unchecked": compiled.unchecked,
-        "notes": list[Json](compiled.notes),
+        "notes": list[Json]([*notes, *compiled.notes]),
     }

@@ -9,12 +9,17 @@ from __future__ import annotations
 import importlib.util
 import re
 import sys
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
+    import numpy as np
+
+    from irc.ir import Graph
+    from irc.ir.capture.torch import TorchCapture
     from irc.lowering import Compiled, CompileOptions
     from irc.passes import Instrument
 
@@ -23,12 +28,39 @@ _FACTORY = re.compile(r"(?P<file>.+\.py):(?P<name>[^:\\/]+)\Z", re.DOTALL)
 
 @dataclass(frozen=True)
 class TorchModel:
-    """A PyTorch program and how to capture it."""
+    """A PyTorch program as it is called by its user, captured in so many seconds."""
 
     name: str
-    source: Any
-    example_inputs: Any = None
-    dynamic_shapes: Any = None
+    captured: TorchCapture
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    seconds: float
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the capture had to say."""
+        return self.captured.notes
+
+    @property
+    def examples(self) -> dict[str, np.ndarray[Any, Any]]:
+        """The example inputs and the state as arrays by name; empty for a `.pt2`, which has none."""
+        if not (self.args or self.kwargs):
+            return {}
+        calling = self.captured.calling
+        return {**calling.to_feeds(self.args, self.kwargs), **{kept.name: kept.initial for kept in calling.state}}
+
+    def graph(self) -> Graph:
+        """A copy of the graph; its weights are the module's."""
+        from irc.ir import clone_graph
+
+        return clone_graph(self.captured.graph)
+
+    def compile(self, options: CompileOptions, instruments: Sequence[Instrument] = ()) -> Compiled:
+        """The program of what was captured. Raises as `irc.compile` does."""
+        from irc.torch import compile_captured
+
+        own = replace(self.captured, graph=self.graph())
+        return compile_captured(own, self.name, options, self.args, self.kwargs, instruments, captured_in=self.seconds)
 
 
 def is_torch_model(model: Path) -> bool:
@@ -42,28 +74,32 @@ def default_place(model: Path) -> Path:
     return model.with_suffix(".irc") if found is None else Path(f"{found['name']}.irc")
 
 
-def compile_torch_model(
-    model: Path, trust_pickle: bool, options: CompileOptions, instruments: Sequence[Instrument]
-) -> tuple[Compiled, tuple[str, ...]]:
-    """Compile a factory's module or a `.pt2` file; and what is not as it was asked for.
+def capture_torch_model(model: Path, trust_pickle: bool) -> TorchModel:
+    """Capture a factory's module or a `.pt2` file.
 
     Raises UsageError for a factory that is missing or fails, and as `irc.compile` does.
     """
-    import time
-
     from irc.ir.capture.torch import capture_torch
-    from irc.torch import compile_captured, example_arguments
+    from irc.torch import example_arguments
 
     found = _opened(model)
     args, kwargs = example_arguments(found.example_inputs, None)
     start = time.perf_counter()
     captured = capture_torch(found.source, args, kwargs, found.dynamic_shapes, trust_pickle=trust_pickle)
-    elapsed = time.perf_counter() - start
-    compiled = compile_captured(captured, found.name, options, args, kwargs, instruments, captured_in=elapsed)
-    return compiled, captured.notes
+    return TorchModel(found.name, captured, args, kwargs, time.perf_counter() - start)
 
 
-def _opened(model: Path) -> TorchModel:
+@dataclass(frozen=True)
+class _Made:
+    """What a factory returned, or the path of a `.pt2` file."""
+
+    name: str
+    source: Any
+    example_inputs: Any = None
+    dynamic_shapes: Any = None
+
+
+def _opened(model: Path) -> _Made:
     from irc.ir import UsageError
 
     found = _FACTORY.match(str(model))
@@ -71,10 +107,10 @@ def _opened(model: Path) -> TorchModel:
         return _made(Path(found["file"]), found["name"])
     if not model.is_file():
         raise UsageError(f"there is no file '{model}'", hint="check the path")
-    return TorchModel(model.name, model)
+    return _Made(model.name, model)
 
 
-def _made(file: Path, name: str) -> TorchModel:
+def _made(file: Path, name: str) -> _Made:
     """What the factory `name` in `file` returns."""
     from irc.ir import UsageError
 
@@ -93,7 +129,7 @@ def _made(file: Path, name: str) -> TorchModel:
         kind = f"{len(parts)} values" if is_tuple else type(made).__name__
         raise UsageError(f"it returns {kind} and not (module, example_inputs)", location=where, hint=hint)
     module, example_inputs, *rest = parts
-    return TorchModel(f"{file.name}:{name}", module, example_inputs, rest[0] if rest else None)
+    return _Made(f"{file.name}:{name}", module, example_inputs, rest[0] if rest else None)
 
 
 def _factory(file: Path, name: str) -> Any:

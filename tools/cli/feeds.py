@@ -80,6 +80,14 @@ def _load_archive(path: Path) -> dict[str, Array]:
         raise _bad(path, error) from None
 
 
+def write_archive(path: Path, arrays: Mapping[str, Array]) -> None:
+    """Write an `.npz` file that `read_feeds` reads; `numpy.savez` would take an array called `file` for its own parameter."""
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
+                np.lib.format.write_array(entry, array, allow_pickle=False)
+
+
 def _bad(path: Path, error: Exception) -> UsageError:
     if "pickle" in str(error):
         reason, hint = "holds Python objects, which are never unpickled", "save numbers, booleans or strings of dtype str"

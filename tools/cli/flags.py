@@ -7,8 +7,19 @@ from typing import Annotated
 
 import typer
 
-ModelArgument = Annotated[Path, typer.Argument(metavar="MODEL", help="An ONNX model (.onnx).")]
-AnyModelArgument = Annotated[Path, typer.Argument(metavar="MODEL", help="An artifact (.irc) or an ONNX model (.onnx).")]
+ModelArgument = Annotated[
+    Path,
+    typer.Argument(metavar="MODEL", help="An ONNX model (.onnx), a PyTorch factory (FILE.py:NAME), or a .pt2 file."),
+]
+AnyModelArgument = Annotated[
+    Path,
+    typer.Argument(
+        metavar="MODEL", help="An artifact (.irc), an ONNX model (.onnx), a PyTorch factory (FILE.py:NAME), or a .pt2 file."
+    ),
+]
+TrustFlag = Annotated[
+    bool, typer.Option("--trust-pickle", help="Unpickle a .pt2 file, which runs whatever code its maker put there.")
+]
 TargetFlag = Annotated[str, typer.Option("--target", "-t", help="What to compile for; `irc targets` lists them.")]
 EngineFlag = Annotated[str | None, typer.Option("--engine", metavar="NAME", help="Use only this engine.")]
 LevelFlag = Annotated[

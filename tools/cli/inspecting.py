@@ -27,6 +27,7 @@ def inspect_command(
     ir: IrFlag = False,
     html: HtmlFlag = None,
     weights: WeightsFlag = None,
+    trust_pickle: flags.TrustFlag = False,
     as_json: flags.JsonFlag = False,
 ) -> None:
     """Show a model or an artifact: signature, ops, weights, dims; its IR with --ir; its graph with --html."""
@@ -38,7 +39,7 @@ def inspect_command(
     for path, flag in ((html, "--html"), (weights, "--weights")):
         if path is not None:
             check_file(path, flag, model)
-    graph, facts = open_graph(model)
+    graph, facts = open_graph(model, trust_pickle)
     elided: dict[str, Tensor] = {}
     text = print_graph(graph, weights=elided) if ir else None
     if weights is not None:
@@ -75,16 +76,16 @@ def _print(model: Path, graph: Graph, facts: dict[str, str]) -> None:
     print_table(None, ("op", "count"), _histogram(graph).most_common())
 
 
-def open_graph(model: Path) -> tuple[Graph, dict[str, str]]:
-    """The graph of an ONNX model or of what an artifact's engine runs, and facts about it."""
-    from irc.ir import capture
+def open_graph(model: Path, trust_pickle: bool) -> tuple[Graph, dict[str, str]]:
+    """The graph of a model or of what an artifact's engine runs, and facts about it."""
     from irc.runtime import open_artifact
 
     from .kinds import is_artifact
+    from .models import open_model
 
     facts: dict[str, str] = {}
     if not is_artifact(model):
-        graph = capture(model)
+        graph = open_model(model, trust_pickle).graph()
     else:
         artifact = open_artifact(model)
         graph = lowered_graph(artifact)

@@ -1,4 +1,4 @@
-"""What a file is, told by its first bytes and not by its name: an artifact, an ONNX model, or IR as text."""
+"""What a file is, told by its first bytes and not by its name: an artifact, a model, or IR as text."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def is_artifact(path: Path) -> bool:
-    """Whether a path is to be opened as an artifact; otherwise it is an ONNX model.
+    """Whether a path is to be opened as an artifact; otherwise it is a model to compile.
 
     A damaged `.irc` is still an artifact: opening it says what is wrong. Raises UsageError where there is no file, and for IR
     as text.
@@ -14,6 +14,10 @@ def is_artifact(path: Path) -> bool:
     from irc.ir import UsageError
     from irc.runtime import is_artifact as looks_like_artifact
 
+    from .factories import is_torch_model
+
+    if is_torch_model(path):
+        return False
     if not path.exists():
         raise UsageError(f"there is no file '{path}'", hint="check the path; `irc compile model.onnx` makes an artifact")
     if looks_like_artifact(path) or not path.is_file():

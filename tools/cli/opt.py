@@ -42,14 +42,16 @@ def opt_command(
     dump_ir: flags.DumpFlag = None,
     print_after: flags.PrintAfterFlag = None,
     stats: flags.StatsFlag = False,
+    trust_pickle: flags.TrustFlag = False,
     as_json: flags.JsonFlag = False,
 ) -> None:
     """Run passes on a model and write the better model; without -o its text is printed."""
     from irc.ir import Graph, UsageError, collector_paused, save_onnx, specialize
-    from irc.ir.capture import import_model, load_onnx
     from irc.ir.text import print_graph
     from irc.lowering import pass_manager, rewrite_checker
     from irc.passes import registry
+
+    from .models import open_model
 
     if output is not None and output.suffix not in (".onnx", ".irtext"):
         raise UsageError(f"'{output}' ends neither in .onnx nor in .irtext", hint="-o better.onnx writes a model")
@@ -70,10 +72,10 @@ def opt_command(
     )
     checker = rewrite_checker(options)
     manager = pass_manager(options, registry(options.load), instruments(dump_ir, print_after, options.load), checker)
-    source = load_onnx(model)
+    source = open_model(model, trust_pickle)
 
     def captured() -> Graph:
-        graph = import_model(source)
+        graph = source.graph()
         specialize(graph, options.dims, options.shapes)
         return graph
 

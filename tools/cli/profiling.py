@@ -10,11 +10,10 @@ import typer
 
 from . import flags
 from .attribution import Attribution, Branch, By, attribute, rows, tree
-from .kinds import is_artifact
 from .output import Json, check_file, print_json, print_table, write_whole
 
 if TYPE_CHECKING:
-    from irc.runtime import Kernel, Profile, Program
+    from irc.runtime import Kernel, Profile
 
 ByFlag = Annotated[
     str, typer.Option("--by", metavar="WHAT", help="module, line, op, or rule: the last rewrite that made an op.")
@@ -40,21 +39,24 @@ def profile_command(
     seed: flags.SeedFlag = 0,
     level: flags.LevelFlag = 2,
     threads: flags.ThreadsFlag = None,
+    trust_pickle: flags.TrustFlag = False,
     depth: DepthFlag = None,
     least: LeastFlag = 1.0,
     as_json: flags.JsonFlag = False,
 ) -> None:
-    """Show where a run spends its time; inputs that are not given are made up, an ONNX model is compiled first."""
+    """Show where a run spends its time; inputs that are not given are made up; what is no artifact is compiled first."""
     from irc.ir import parse_dims
 
+    from .compiling import compile_options
     from .feeds import random_feeds, read_feeds
+    from .models import open_program
 
     chosen, sizes = _by(by), parse_dims(dim or [])
-    artifact = is_artifact(model)
     if trace is not None:
         check_file(trace, "--trace", model)
-    with _open(model, artifact, level, threads) as program:
-        given = read_feeds(inputs or [], archive, program.inputs)
+    program, examples = open_program(model, compile_options(level=level, threads=threads), trust_pickle)
+    with program:
+        given = read_feeds(inputs or [], archive, program.inputs) or ({} if sizes else examples)
         profile = program.profile(random_feeds(program.inputs, seed, sizes, given), runs)
     to = {kernel: attribute(kernel) for kernel in profile.kernels}
     separator = _separator(profile)
@@ -78,21 +80,6 @@ def _by(text: str) -> By:
     if text not in known:
         raise UsageError(f"time cannot be summed up by '{text}'", hint=closest(text, known) or f"--by takes {', '.join(known)}")
     return By(text)
-
-
-def _open(model: Path, artifact: bool, level: int, threads: int | None) -> Program:
-    """The program in an artifact, or of a model compiled here."""
-    from irc.runtime import load
-
-    if artifact:
-        return load(model, threads=threads)
-    from irc.lowering import compile_model
-
-    from .compiling import compile_options, warn_of_failures
-
-    compiled = compile_model(model, compile_options(level=level, threads=threads))
-    warn_of_failures(compiled)
-    return compiled.program
 
 
 def _separator(profile: Profile) -> str:

@@ -30,6 +30,7 @@ def rules_command(
     show: ShowFlag = None,
     level: flags.LevelFlag = 2,
     load: flags.LoadFlag = None,
+    trust_pickle: flags.TrustFlag = False,
     as_json: flags.JsonFlag = False,
 ) -> None:
     """List the rules with topic, contract and sources; with a model, how often each applies to it."""
@@ -41,7 +42,7 @@ def rules_command(
     if show is not None:
         _show(*_named(show, rows, topic), as_json)
         return
-    counts = _counts(model, level, tuple(load or ())) if model is not None else None
+    counts = _counts(model, level, tuple(load or ()), trust_pickle) if model is not None else None
     _list(rows, counts, as_json)
 
 
@@ -72,16 +73,18 @@ def _named(name: str, rows: list[tuple[str, Rule]], topic: str | None) -> tuple[
     return found
 
 
-def _counts(model: Path, level: int, files: tuple[str, ...]) -> Counter[str]:
+def _counts(model: Path, level: int, files: tuple[str, ...], trust_pickle: bool) -> Counter[str]:
     """Applications by rule over a whole level, the rules of the user's files after it."""
-    from irc.ir import capture
     from irc.passes import Contract, PassManager, registry
+
+    from .models import open_model
 
     own = registry(files)
     pipeline = ", ".join([f"O{level}", *(rule.name for rule in own.rules)])
     strictest = Contract.EXACT if level <= 1 else Contract.REASSOCIATING
     manager = PassManager(own.pipeline(pipeline), strictest=strictest)
-    manager.run(capture(model), lambda: capture(model))
+    opened = open_model(model, trust_pickle)
+    manager.run(opened.graph(), opened.graph)
     for record in manager.failures:
         note(f"pass '{record.text}' was rolled back and left out: {record.failure}")
     return manager.totals

@@ -8,13 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from . import flags
-from .kinds import is_artifact
 from .output import Json, check_folder, print_json, print_table, write_whole
 
 if TYPE_CHECKING:
     import numpy as np
-
-    from irc.runtime import Program
 
 OutputDirFlag = Annotated[
     Path | None, typer.Option("--output-dir", "-o", metavar="DIR", help="Write each output as NAME.npy here.")
@@ -31,20 +28,24 @@ def run_command(
     seed: flags.SeedFlag = 0,
     dim: flags.DimFlag = None,
     threads: flags.ThreadsFlag = None,
+    trust_pickle: flags.TrustFlag = False,
     as_json: flags.JsonFlag = False,
 ) -> None:
-    """Run an artifact once on inputs from .npy or .npz files."""
+    """Run an artifact once on inputs from .npy or .npz files; a PyTorch factory has example inputs of its own."""
     from irc.ir import UsageError, parse_dims
 
+    from .compiling import compile_options
     from .feeds import check_complete, random_feeds, read_feeds
+    from .models import open_program
 
     if dim and not random:
         raise UsageError("--dim says how large made-up inputs are, but none are asked for", hint="add --random")
     if output_dir is not None:
         check_folder(output_dir, "--output-dir")
     sizes = parse_dims(dim or [])
-    with open_program(model, threads) as program:
-        feeds: dict[str, Any] = dict(read_feeds(inputs or [], archive, program.inputs))
+    program, examples = open_program(model, compile_options(threads=threads), trust_pickle)
+    with program:
+        feeds: dict[str, Any] = dict(read_feeds(inputs or [], archive, program.inputs) or ({} if random else examples))
         if random:
             feeds = random_feeds(program.inputs, seed, sizes, feeds)
         check_complete(program.inputs, feeds)
@@ -58,21 +59,6 @@ def run_command(
         for name, value in outputs.items()
     ]
     print_table(None, ("output", "dtype", "shape", "min", "mean", "max", "file"), rows)
-
-
-def open_program(model: Path, threads: int | None) -> Program:
-    """The program in an artifact; an ONNX model is compiled at O2 first."""
-    from irc.runtime import load
-
-    if not is_artifact(model):
-        from irc.lowering import compile_model
-
-        from .compiling import compile_options, warn_of_failures
-
-        compiled = compile_model(model, compile_options(threads=threads))
-        warn_of_failures(compiled)
-        return compiled.program
-    return load(model, threads=threads)
 
 
 def _describe(value: object) -> dict[str, Json]:

@@ -33,17 +33,20 @@ def why_command(
     disable: flags.DisableFlag = None,
     dim: flags.DimFlag = None,
     shape: flags.ShapeFlag = None,
+    trust_pickle: flags.TrustFlag = False,
     as_json: flags.JsonFlag = False,
 ) -> None:
     """List rewrites that nearly applied and why they did not, at the most expensive ops first."""
-    from irc.ir import capture, cost_of, specialize
+    from irc.ir import cost_of, specialize
     from irc.lowering import pass_manager
     from irc.passes import registry
+
+    from .models import open_model
 
     options = compile_options(level=level, passes=passes, load=load, disable=disable, dim=dim, shape=shape)
     known = registry(options.load)
     manager = pass_manager(options, known)
-    graph = capture(model)
+    graph = open_model(model, trust_pickle).graph()
     specialize(graph, options.dims, options.shapes)
     _check_rule(rule, known)
     _check_node(node, graph)

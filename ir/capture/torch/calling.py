@@ -18,7 +18,7 @@ import torch
 from torch.export._tree_utils import reorder_kwargs
 
 from ...diagnostics import UsageError
-from .trees import TreeSpec, flatten, unflatten
+from .trees import TreeSpec, builder, flatten, taker
 
 Array = np.ndarray[Any, Any]
 
@@ -92,6 +92,10 @@ class CallingConvention:
         self._written = tuple((i, leaf.written) for i, leaf in enumerate(self._fed) if leaf.written is not None)
         self._plain = not any(leaf.dtype in _BORROWED for leaf in self._fed)
         self._flat = self._keywords_when_flat()
+        self._take_args, self._take_kwargs = (taker(each) for each in self.input_spec.children())
+        self._places = tuple(place for place, leaf in enumerate(self.inputs) if isinstance(leaf, Fed))
+        self._fixed = tuple((place, leaf.value) for place, leaf in enumerate(self.inputs) if isinstance(leaf, Fixed))
+        self._build = builder(self.output_spec)
         first = self.outputs[0] if len(self.outputs) == 1 and self.output_spec.is_leaf() else None
         self._single = first.index if isinstance(first, Returned) and not first.number else None
         self.reset()
@@ -135,7 +139,7 @@ class CallingConvention:
         if self._single is not None:
             return _tensor(outputs[self._single])
         leaves = [leaf.value if isinstance(leaf, Fixed) else _leaf(outputs[leaf.index], leaf.number) for leaf in self.outputs]
-        return unflatten(leaves, self.output_spec)
+        return self._build(iter(leaves))
 
     def _keywords_when_flat(self) -> tuple[int, tuple[str, ...]] | None:
         """Positional count and keywords where all inputs are tensors and none is nested, which needs no tree."""
@@ -153,7 +157,18 @@ class CallingConvention:
                     return (*args, *(kwargs[keyword] for keyword in keywords)) if keywords else args
                 except KeyError:
                     pass  # the general way says what is wrong
-        return self._nested_leaves(args, kwargs)
+        return self._plain_leaves(args, kwargs) or self._nested_leaves(args, kwargs)
+
+    def _plain_leaves(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Any] | None:
+        """The tensors among the leaves of dicts, lists and tuples; None where there is more to it."""
+        leaves: list[Any] = []
+        if not (self._take_args(args, leaves) and self._take_kwargs(kwargs, leaves)):
+            return None
+        for place, value in self._fixed:
+            leaf = leaves[place]
+            if type(leaf) is not type(value) or leaf != value:
+                return None
+        return [leaves[place] for place in self._places] if self._fixed else leaves
 
     def _nested_leaves(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Any]:
         arguments = (tuple(args), dict(kwargs))
@@ -180,7 +195,7 @@ class CallingConvention:
     def _feeds(self, tensors: Sequence[Any]) -> dict[str, Array]:
         feeds: dict[str, Array] = {}
         for name, dtype, tensor in zip(self._names, self._dtypes, tensors, strict=True):
-            if not isinstance(tensor, torch.Tensor) or tensor.dtype is not dtype or tensor.device.type != "cpu":
+            if not isinstance(tensor, torch.Tensor) or tensor.dtype is not dtype or not tensor.is_cpu:
                 raise _refused(name, dtype, tensor)
             if not tensor.is_contiguous():
                 tensor = tensor.contiguous()

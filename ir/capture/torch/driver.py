@@ -17,7 +17,7 @@ from .importing import name_values, to_graph
 from .locations import PREFIX
 from .programs import load_program, read_program
 from .state import Changes, expose_changes, initial_value
-from .translation import decompose, translate_program
+from .translation import decompose, registry_for_now, translate_program
 
 
 def capture(source: Any, args: tuple[Any, ...], kwargs: dict[str, Any], asked: Any, trust_pickle: bool) -> TorchCapture:
@@ -37,9 +37,10 @@ def capture(source: Any, args: tuple[Any, ...], kwargs: dict[str, Any], asked: A
 
 
 def _translated(exported: Exported) -> TorchCapture:
-    program = decompose(exported.program)
+    registry = registry_for_now()
+    program = decompose(exported.program, registry)
     changes = expose_changes(program)
-    model = translate_program(program)
+    model = translate_program(program, registry)
     expected = len(changes.targets) + len(exported.output_names) - len(exported.constants)
     if len(model.graph.outputs) != expected:
         raise UnsupportedError(f"the translation has {len(model.graph.outputs)} outputs for the {expected} of the program")

@@ -198,9 +198,19 @@ def size_ranges(program: Any, names: Mapping[str, str]) -> dict[str, tuple[int, 
     for symbol, bounds in program.range_constraints.items():
         name = names.get(str(symbol), "")
         if name.isidentifier():
-            upper = _integer(bounds.upper)
-            ranges[name] = (_integer(bounds.lower) or 0, None if upper is None or upper >= LARGEST_SIZE else upper)
+            ranges[name] = _range(bounds.lower, bounds.upper)
     return ranges
+
+
+def asked_ranges(asked: Sequence[LeafDims]) -> dict[str, tuple[int, int | None]]:
+    """The sizes that were asked for, by the name of the Dim."""
+    dims = [entry for leaf in asked for entry in (leaf or {}).values() if isinstance(entry, Dim) and is_dynamic(entry)]
+    return {entry.__name__: _range(entry.min, entry.max) for entry in dims if not isinstance(entry, shapes._DerivedDim)}
+
+
+def _range(lower: Any, upper: Any) -> tuple[int, int | None]:
+    most = _integer(upper)
+    return _integer(lower) or 0, None if most is None or most >= LARGEST_SIZE else most
 
 
 def _integer(bound: Any) -> int | None:

@@ -17,9 +17,10 @@ from torch.export import ExportedProgram
 
 from ...diagnostics import UnsupportedError, UsageError
 from .calling import Fed, Fixed
-from .dynamic import LeafDims, fixed_notes, is_dynamic, leaf_dims, size_ranges, symbol_names
+from .conditions import condition_notes
+from .dynamic import LeafDims, asked_ranges, fixed_notes, is_dynamic, leaf_dims, size_ranges, symbol_names
 from .failures import quiet, refusal
-from .narrowing import assumptions, freed, narrowed, violated
+from .narrowing import freed, narrowed, violated
 from .recurrent import tracing
 from .state import assigned_attributes
 from .trees import TreeSpec, flatten, input_names, output_names, unflatten, unique
@@ -116,6 +117,9 @@ def export_module(module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[s
         notes=notes,
     )
     name_sizes(exported, wanted, fed)
+    guards: Sequence[str] = program._guards_code
+    asked = asked_ranges(wanted)
+    notes.extend(condition_notes(guards, _input_sizes(program), exported.symbols, exported.ranges, asked))
     return exported
 
 
@@ -159,11 +163,11 @@ def _slots(
 def _export(flat: Flat, tensors: list[torch.Tensor], wanted: list[LeafDims], notes: list[str]) -> ExportedProgram:
     """The program traced with the dims asked for; where that fails with as many of them as torch.export can keep."""
     first: Exception | None = None
-    for dims, sentences in _attempts(flat, tensors, wanted):
-        if isinstance(dims, ExportedProgram):
-            notes.extend(sentences)
-            return dims
-        first = first or dims
+    for outcome, given_up in _attempts(flat, tensors, wanted):
+        if isinstance(outcome, ExportedProgram):
+            notes.extend(given_up)
+            return outcome
+        first = first or outcome
     assert first is not None
     raise refusal(first) from None
 
@@ -172,21 +176,18 @@ def _attempts(
     flat: Flat, tensors: list[torch.Tensor], wanted: list[LeafDims]
 ) -> Iterator[tuple[ExportedProgram | Exception, list[str]]]:
     """One export after another until one succeeds: as asked, with narrower dims, with dims torch need not prove, with none."""
-    dims, sentences = wanted, list[str]()
-    outcome = _try(flat, tensors, dims)
+    dims, outcome = wanted, _try(flat, tensors, wanted)
     for _ in range(_REFINEMENTS):
-        yield outcome, sentences
+        yield outcome, []
         if not isinstance(outcome, UserError) or (refined := narrowed(outcome, dims)) is None:
             break
-        sentences = [*sentences, *(each for each in assumptions(outcome) if each not in sentences)]
         dims, outcome = refined, _try(flat, tensors, refined)
     if not any(is_dynamic(entry) for leaf in wanted for entry in (leaf or {}).values()):
         return
     if isinstance(outcome, UserError):
-        sentences = [*sentences, *(each for each in assumptions(outcome) if each not in sentences)]
         if names := violated(outcome):
-            yield _try(flat, tensors, freed(dims, names)), sentences
-        yield _try(flat, tensors, freed(wanted, None)), sentences
+            yield _try(flat, tensors, freed(dims, names)), []
+        yield _try(flat, tensors, freed(wanted, None)), []
     reason = refusal(outcome).message if isinstance(outcome, Exception) else ""
     yield _try(flat, tensors, [None] * len(wanted)), [f"no dim is dynamic: {reason}"]
 

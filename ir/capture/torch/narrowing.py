@@ -45,24 +45,6 @@ def narrowed(error: UserError, dims: list[LeafDims]) -> list[LeafDims] | None:
     return None if _same(result, dims) else result
 
 
-def assumptions(error: UserError) -> list[str]:
-    """A sentence for each guard or suggestion; a suggestion that fixes a dim is left to be seen in the program."""
-    if "Suggested fixes:" in str(error):
-        lines = (line.strip() for line in str(error).split("Suggested fixes:")[1].splitlines())
-        return [f"the program only works where {_sentence(line)}" for line in lines if " = Dim(" in line]
-    bounds = [f"the program only works where {name} is at most {bound}" for name, bound in _upper_bounds(error).items()]
-    others = [f"torch.export assumes {guard}" for _, guard in _guards(error) if not _AT_MOST.search(guard)]
-    return list(dict.fromkeys([*bounds, *others]))
-
-
-def _sentence(fix: str) -> str:
-    """A suggestion such as `seq = Dim('seq', min=3, max=64)` in words."""
-    name = fix.split(" = ")[0]
-    bounds = dict(re.findall(r"(min|max)=(\d+)", fix))
-    words = [f"{name} is at {word} {bounds[key]}" for key, word in (("min", "least"), ("max", "most")) if key in bounds]
-    return " and ".join(words) or fix
-
-
 def freed(dims: list[LeafDims], names: set[str] | None) -> list[LeafDims]:
     """The dims with one that torch need not prove (`Dim.AUTO`) in place of those called by `names`, or of all."""
 

@@ -34,12 +34,11 @@ _VIEWS = {_aten.view.default: _aten.reshape.default, _aten._unsafe_view.default:
 _LISTED = 8
 
 
-def decompose(program: ExportedProgram) -> ExportedProgram:
-    """The program in functional form, in ops that have a translation where torch can write them so.
+def decompose(program: ExportedProgram, registry: Any) -> ExportedProgram:
+    """The program in functional form, in ops that have a translation in `registry` where torch can write them so.
 
     Raises UnsupportedError that lists every op without a translation.
     """
-    registry = registry_for_now()
     # A check of sizes as a submodule, which cannot be traced again for a program that takes its inputs as one tuple.
     program._guards_code = []
     with quiet(), tracing():
@@ -67,8 +66,8 @@ def _decomposed(program: ExportedProgram, registry: Any) -> ExportedProgram:
         raise refusal(error) from error
 
 
-def translate_program(program: ExportedProgram) -> onnx_ir.Model:
-    """The ONNX model of a decomposed program at the canonical opset; its weights are the module's tensors.
+def translate_program(program: ExportedProgram, registry: Any) -> onnx_ir.Model:
+    """The ONNX model of a program decomposed for `registry`, at the canonical opset; its weights are the module's tensors.
 
     Raises UnsupportedError where a translation fails, with the op and its source line.
     """
@@ -77,7 +76,7 @@ def translate_program(program: ExportedProgram) -> onnx_ir.Model:
     exporter: Any = _core
     try:
         with quiet(), tracing():
-            model = exporter._exported_program_to_onnx_program(program, registry=registry_for_now()).model
+            model = exporter._exported_program_to_onnx_program(program, registry=registry).model
     except Exception as error:  # a translation is a Python function, torch's, irc's or the user's: it may raise anything
         raise _failed(error, program) from error
     _note_locations(model)

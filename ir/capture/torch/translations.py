@@ -11,6 +11,7 @@ from typing import Any
 
 import onnx_ir
 from onnxscript import opset18
+from onnxscript.function_libs.torch_lib.ops import common
 from onnxscript.function_libs.torch_lib.ops import nn as older
 from torch.onnx._internal.exporter._torchlib.ops import nn as newer
 
@@ -136,6 +137,13 @@ def grouped_matmul(input: Any, weight: Any, offs: Any, bias: Any = None, out_dty
     return op.Concat(*products, axis=0)
 
 
+def reshape(self: Any, shape: Any) -> Any:
+    """A size that is 0 when the program runs is 0, as in torch; unless it is told so, ONNX copies a dim of the input there."""
+    is_plain = all(isinstance(size, int) and size != 0 for size in shape)
+    sizes = common.merge_dims(shape)
+    return op.Reshape(self, sizes) if is_plain else op.Reshape(self, sizes, allowzero=1)
+
+
 OWN: dict[str, Callable[..., Any]] = {
     "aten::scaled_dot_product_attention": attention,
     "aten::embedding_bag": embedding_bag,
@@ -143,6 +151,7 @@ OWN: dict[str, Callable[..., Any]] = {
     "aten::_embedding_bag": embedding_bag,
     "aten::_embedding_bag_forward_only": embedding_bag,
     "aten::_grouped_mm": grouped_matmul,
+    "aten::reshape": reshape,
     "aten::rsub.Scalar": reversed_subtraction,
     "transformers::grouped_mm_fallback": grouped_matmul,
 }

@@ -10,7 +10,8 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 import torch
@@ -33,6 +34,72 @@ def flatten(tree: Any) -> tuple[list[Any], TreeSpec]:
 def unflatten(leaves: Iterable[Any], spec: TreeSpec) -> Any:
     """The tree with these leaves."""
     return pytree.tree_unflatten(leaves, spec)
+
+
+def taker(spec: TreeSpec) -> Callable[[Any, list[Any]], bool]:
+    """What appends the leaves of a tree of this very structure to a list, faster than `flatten`; it returns False for others.
+
+    Only dicts, lists and tuples are known here; a tree with other nodes is always another.
+    """
+    if spec.is_leaf():
+        return _take_leaf
+    inner = [taker(child) for child in spec.children()]
+    if spec.type is dict:
+        return _dict_taker(list(zip(spec.context, inner, strict=True)))
+    return _sequence_taker(spec.type, inner) if spec.type in (list, tuple) else _take_nothing
+
+
+def _take_leaf(tree: Any, leaves: list[Any]) -> bool:
+    leaves.append(tree)
+    return True
+
+
+def _take_nothing(tree: Any, leaves: list[Any]) -> bool:
+    return False
+
+
+def _dict_taker(inner: list[tuple[Any, Callable[[Any, list[Any]], bool]]]) -> Callable[[Any, list[Any]], bool]:
+    count = len(inner)
+
+    def take(tree: Any, leaves: list[Any]) -> bool:
+        if type(tree) is not dict or len(tree) != count:
+            return False
+        for key, each in inner:  # noqa: SIM110  # a generator would cost more than the leaves
+            if key not in tree or not each(tree[key], leaves):
+                return False
+        return True
+
+    return take
+
+
+def _sequence_taker(kind: type, inner: list[Callable[[Any, list[Any]], bool]]) -> Callable[[Any, list[Any]], bool]:
+    count = len(inner)
+
+    def take(tree: Any, leaves: list[Any]) -> bool:
+        if type(tree) is not kind or len(tree) != count:
+            return False
+        for each, child in zip(inner, tree, strict=True):  # noqa: SIM110  # idem
+            if not each(child, leaves):
+                return False
+        return True
+
+    return take
+
+
+def builder(spec: TreeSpec) -> Callable[[Iterator[Any]], Any]:
+    """What makes a tree of this structure from its leaves, faster than `unflatten` where it is of dicts, lists and tuples."""
+    if spec.is_leaf():
+        return next
+    inner = [builder(child) for child in spec.children()]
+    if spec.type is dict:
+        pairs = list(zip(spec.context, inner, strict=True))
+        return lambda leaves: {key: build(leaves) for key, build in pairs}
+    if spec.type is list:
+        return lambda leaves: [build(leaves) for build in inner]
+    if spec.type is tuple:
+        return lambda leaves: tuple([build(leaves) for build in inner])
+    count = spec.num_leaves
+    return lambda leaves: unflatten(list(islice(leaves, count)), spec)
 
 
 def input_names(module: torch.nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[str]:

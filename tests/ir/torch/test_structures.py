@@ -164,3 +164,39 @@ def test_complex_inputs_are_refused() -> None:
 def test_wrong_arguments_are_a_mistake_of_the_caller() -> None:
     with pytest.raises(UsageError):
         capture_torch(nn.ReLU().eval(), (torch.rand(2), torch.rand(2)))
+
+
+class Nested(nn.Module):
+    """Takes and returns dicts, lists and tuples in each other; `flag` is a constant."""
+
+    def forward(self, x: Any, *, past: Any, flag: bool = True) -> Any:
+        return {"sums": [x + each["key"] for each in past], "last": (past[-1]["value"] if flag else x, {"one": 1})}
+
+
+def test_plain_containers_are_taken_apart_by_key_in_any_order(captured: Any, agrees: Any) -> None:
+    def past() -> Any:
+        return [{"key": torch.rand(3), "value": torch.rand(3)} for _ in range(2)]
+
+    program = captured(Nested(), torch.rand(3), past=past(), flag=True)
+    x, given = torch.rand(3), past()
+    wanted = Nested()(x, past=given)
+    agrees(program(x, past=given, flag=True), wanted)
+    agrees(program(x, flag=True, past=[{"value": each["value"], "key": each["key"]} for each in given]), wanted)
+
+
+@pytest.mark.parametrize(
+    ("past", "message"),
+    [
+        ([{"key": torch.ones(3), "value": torch.ones(3)}], "have the structure"),
+        ([{"key": torch.ones(3), "val": torch.ones(3)}] * 2, "have the structure"),
+        (({"key": torch.ones(3), "value": torch.ones(3)},) * 2, "have the structure"),
+        ([{"key": torch.ones(3), "value": [torch.ones(3)]}] * 2, "is list and not a tensor"),
+    ],
+)
+def test_another_nesting_is_refused(captured: Any, past: Any, message: str) -> None:
+    right = [{"key": torch.rand(3), "value": torch.rand(3)} for _ in range(2)]
+    program = captured(Nested(), torch.rand(3), past=right, flag=True)
+    with pytest.raises(UsageError, match=message):
+        program(torch.rand(3), past=past, flag=True)
+    with pytest.raises(UsageError, match="'flag' is False, but the program was captured with True"):
+        program(torch.rand(3), past=right, flag=False)
