@@ -41,7 +41,8 @@ class OnnxRuntimeOptions:
         is for machines shared with other work.
     optimization: `disable`, `basic`, `extended`, `layout` or `all`.
     disabled_optimizers: passes of ONNX Runtime left out. `Pad_Fusion` merges Pad(0) with MaxPool wrongly
-        (microsoft/onnxruntime#18136).
+        (microsoft/onnxruntime#18136). `MatmulTransposeFusion` makes products with transposed batches, whose kernel divides
+        by zero on an empty sequence and takes the process with it.
     shared_weights: weights that the session uses where they lie instead of copying them. ONNX Runtime does not notice
         when one of its optimizers replaced such a weight, so only weights belong here that none touches. With
         `disable` all are shared without being named.
@@ -51,7 +52,7 @@ class OnnxRuntimeOptions:
     spin: bool = True
     optimization: str = "all"
     providers: tuple[str, ...] = ("CPUExecutionProvider",)
-    disabled_optimizers: tuple[str, ...] = ("Pad_Fusion",)
+    disabled_optimizers: tuple[str, ...] = ("Pad_Fusion", "MatmulTransposeFusion")
     shared_weights: tuple[str, ...] = ()
     config: Mapping[str, str] = field(default_factory=dict)
 

@@ -217,6 +217,21 @@ def test_pad_and_max_pool_are_not_merged_wrongly() -> None:
     assert y[0, 0].tolist() == [[0, 0, 0], [0, -1, 0], [0, 0, 0]]
 
 
+def test_products_of_empty_sequences_do_not_end_the_process() -> None:
+    # ONNX Runtime's MatmulTransposeFusion moves the Transpose into the product, whose kernel then divides by zero.
+    inputs, outputs = [SignatureEntry("x", "f32", ("S", 2, 4))], [SignatureEntry("y", "f32", None)]
+    nodes = [
+        helper.make_node("Transpose", ["x"], ["heads"], perm=[1, 0, 2]),
+        helper.make_node("Transpose", ["x"], ["turned"], perm=[1, 2, 0]),
+        helper.make_node("MatMul", ["turned", "heads"], ["y"]),
+    ]
+    built = program(nodes, inputs, outputs)
+    assert built.run({"x": np.ones((3, 2, 4), np.float32)})["y"].shape == (2, 4, 4)
+    if os.fork() == 0:
+        os._exit(0 if not built.run({"x": np.ones((0, 2, 4), np.float32)})["y"].any() else 1)
+    assert os.wait()[1] == 0
+
+
 def test_loading_and_running_needs_no_compiler(tmp_path: Path) -> None:
     mlp()[0].save(tmp_path / "a.irc")
     code = """
