@@ -120,7 +120,30 @@ def fuzz(graphs: str = "5000", *arguments: str) -> int:
     return setup() or run(PYTHON, "-m", "tests.passes.fuzz", "--graphs", graphs, *arguments)
 
 
-COMMANDS = {"setup": setup, "demo": demo, "test": test, "lint": lint, "bench": bench, "fuzz": fuzz}
+def gpu(*arguments: str) -> int:
+    """Install what an NVIDIA GPU needs, run the tests for it and measure: `gpu [FOLDER OF MODELS]`; 4 where there is none."""
+    return (
+        setup()
+        or run(PYTHON, "-m", "irc.tools.gpu", "--check")
+        or setup("cuda")
+        or own_kernels()
+        or run(PYTHON, "-m", "irc.tools.gpu", *arguments)
+    )
+
+
+def own_kernels() -> int:
+    """Let the package with kernels for GPUs own the folder that it shares with the one for CPUs, where it does not yet."""
+    code = (
+        "from irc.lowering import find_engine, find_target; print(find_engine('onnxruntime').runs(find_target('cuda')).reason)"
+    )
+    found = subprocess.run([PYTHON, "-c", code], cwd=ROOT, check=False, capture_output=True, text=True)
+    if found.returncode == 0 and not found.stdout.strip():
+        return 0
+    wanted = ["--force-reinstall", "--no-deps", "--constraint", CONSTRAINTS, "onnxruntime-gpu>=1.31,<1.32"]
+    return run(PYTHON, "-m", "pip", "install", "--quiet", "--no-input", "--disable-pip-version-check", *wanted)
+
+
+COMMANDS = {"setup": setup, "demo": demo, "test": test, "lint": lint, "bench": bench, "fuzz": fuzz, "gpu": gpu}
 
 
 def identity() -> dict[str, Any]:

@@ -55,12 +55,15 @@ def compile(
     takes it; a dim may be just a name: `{"x": {0: "batch"}}`. What comes back is then called as the module is.
 
     The options, all by keyword:
-    `target` is what to compile for; `opt_level` 0 (as it is), 1 (same bits), 2 (same mathematics, the default) or 3.
+    `target` is what to compile for; `opt_level` 0 (as it is), 1 (same bits), 2 (same mathematics, the default) or 3, which
+    measures candidates on this machine for `tune_budget` seconds (60) and keeps the fastest that answers right.
     `engine` names the only engine to use. `passes` is a pipeline text such as `"fold-constants, cse, canonicalize"` in place
     of the level's own; `load` names files that define passes or rules for it; `disable` names passes or rewrites to leave
     out, `rewrite_limit` how many to make at most. `dims` gives named dims their sizes (`{"batch": 4}` or `["batch=4"]`),
-    `shapes` gives inputs theirs. `threads` is how many the engine uses (default: one a physical core), `spin` whether idle
-    ones wait busily, `providers` ONNX Runtime's execution providers in order.
+    `shapes` gives inputs theirs; a dim of several sizes (`{"batch": (1, 8, 32)}` or `["batch=1,8,32"]`) stays open, and the
+    program has a variant for each, every combination where there are more such dims, at most 16. `threads` is how many the
+    engine uses (default: one a physical core), `spin` whether idle ones wait busily, `providers` ONNX Runtime's execution
+    providers in order. `strict` refuses what would not run as asked for: on a second engine, or on the CPU for a GPU.
     `verify` is what is checked: `"answers"`, those of the program against the reference's from O2 on; `"rewrites"`, each
     rewrite too, before it is done; or `"nothing"`. What makes answers differ is left out, and `program.manifest.passes` names
     the rewrites undone. `inputs` is an `.npz` file to check with; without it a PyTorch program is checked with the example

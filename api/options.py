@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TypedDict, TypeGuard
+from typing import TypedDict, TypeGuard, cast
 
 from irc.ir import UsageError, closest, parse_dims, parse_shapes
 from irc.lowering import CompileOptions, Verify
@@ -19,16 +19,18 @@ class Options(TypedDict, total=False):
 
     target: str
     opt_level: int
+    tune_budget: float
     engine: str | None
     passes: str | None
     load: Paths
     disable: Names
     rewrite_limit: int | None
-    dims: Mapping[str, int] | Names
+    dims: Mapping[str, int | Sequence[int]] | Names
     shapes: Mapping[str, tuple[int | None, ...]] | Names
     threads: int | None
     spin: bool | None
     providers: Names | None
+    strict: bool
     verify: str
     inputs: str | os.PathLike[str] | None
 
@@ -41,11 +43,16 @@ def compile_options(options: Options) -> CompileOptions:
             raise UsageError(f"there is no option '{word}'", hint=hint)
     threads, spin, providers = options.get("threads"), options.get("spin"), options.get("providers")
     opt_level, rewrite_limit = options.get("opt_level", 2), options.get("rewrite_limit")
-    _check_numbers(opt_level, threads, rewrite_limit)
+    tune_budget = options.get("tune_budget", 60.0)
+    _check_numbers(opt_level, threads, rewrite_limit, tune_budget)
     dims, shapes, inputs = options.get("dims", ()), options.get("shapes", ()), options.get("inputs")
+    strict = options.get("strict", False)
+    if not isinstance(strict, bool):  # pyright: ignore[reportUnnecessaryIsInstance]  # a caller may not check types
+        raise UsageError(f"strict cannot be {strict!r}", hint="use True or False")
     return CompileOptions(
         target=options.get("target", "cpu"),
         opt_level=opt_level,
+        tune_budget=tune_budget,
         engine=options.get("engine"),
         passes=options.get("passes"),
         load=_several(options.get("load", ())),
@@ -55,6 +62,7 @@ def compile_options(options: Options) -> CompileOptions:
         shapes=_shapes(shapes) if isinstance(shapes, Mapping) else parse_shapes(list(_several(shapes))),
         verify=_verify(options.get("verify", Verify.ANSWERS.value), inputs),
         inputs=None if inputs is None else Path(inputs),
+        strict=strict,
         engine_options={
             **({} if threads is None else {"threads": threads}),
             **({} if spin is None else {"spin": spin}),
@@ -63,13 +71,15 @@ def compile_options(options: Options) -> CompileOptions:
     )
 
 
-def _check_numbers(opt_level: object, threads: object, rewrite_limit: object) -> None:
+def _check_numbers(opt_level: object, threads: object, rewrite_limit: object, tune_budget: object) -> None:
     if isinstance(opt_level, bool) or opt_level not in (0, 1, 2, 3):
         raise UsageError(f"there is no optimization level {opt_level!r}", hint="use 0, 1, 2 or 3")
     if threads is not None and not (_is_size(threads) and 1 <= threads <= 1024):
         raise UsageError(f"{threads!r} is no number of threads", hint="use 1 to 1024")
     if rewrite_limit is not None and not _is_size(rewrite_limit):
         raise UsageError(f"{rewrite_limit!r} is no rewrite limit", hint="use 0 or more")
+    if isinstance(tune_budget, bool) or not isinstance(tune_budget, int | float) or not 1 <= tune_budget <= 86_400:
+        raise UsageError(f"{tune_budget!r} is no budget for tuning", hint="give seconds, 1 to 86,400")
 
 
 def _verify(word: object, inputs: str | os.PathLike[str] | None) -> Verify:
@@ -93,11 +103,18 @@ def _several(names: Iterable[str | os.PathLike[str]] | str | os.PathLike[str]) -
     return tuple(os.fspath(name) for name in listed)
 
 
-def _sizes(dims: Mapping[str, int]) -> Mapping[str, int]:
-    for name, size in dims.items():
-        if not _is_size(size):
-            raise UsageError(f"dim '{name}' cannot be {size!r}", hint="a size is a number that is not negative")
-    return dims
+def _sizes(dims: Mapping[str, int | Sequence[int]]) -> dict[str, int | tuple[int, ...]]:
+    return {name: _size_or_several(name, given) for name, given in dims.items()}
+
+
+def _size_or_several(name: str, given: object) -> int | tuple[int, ...]:
+    if _is_size(given):
+        return given
+    several = tuple(cast("Sequence[object]", given)) if isinstance(given, list | tuple) else ()
+    if several and all(map(_is_size, several)):
+        return cast("tuple[int, ...]", several)
+    hint = "a size is a number that is not negative; several make a variant each"
+    raise UsageError(f"dim '{name}' cannot be {given!r}", hint=hint)
 
 
 def _shapes(shapes: Mapping[str, tuple[int | None, ...]]) -> Mapping[str, tuple[int | None, ...]]:

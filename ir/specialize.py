@@ -12,24 +12,32 @@ from .graph import Graph
 from .types import OptionalType, SequenceType, TensorType, Type
 
 _RANGE = re.compile(r"(\d+)\.\.(\d+)\Z")
+_SIZES = re.compile(r"\d+(,\d+)*\Z")
 LARGEST_DIM = 2**40
 
 
-def parse_dims(texts: list[str]) -> dict[str, int]:
-    """The numbers that `batch=4` texts give to named dims; `batch=1..64` leaves the dim open and is only checked.
+def parse_dims(texts: list[str]) -> dict[str, int | tuple[int, ...]]:
+    """What texts say of named dims: the number of `batch=4`, the sizes of `batch=1,8`.
 
-    Raises UsageError for anything else.
+    `batch=1..64` leaves the dim open and is only checked. Raises UsageError for anything else.
     """
-    chosen: dict[str, int] = {}
+    chosen: dict[str, int | tuple[int, ...]] = {}
     for text in texts:
         name, separator, value = text.partition("=")
         span = _RANGE.match(value)
-        if name and separator and value.isdigit() and int(value) <= LARGEST_DIM:
-            if chosen.setdefault(name, int(value)) != int(value):
-                raise UsageError(f"dim '{name}' is given as {chosen[name]} and as {value}")
+        if name and separator and _SIZES.match(value) and all(int(size) <= LARGEST_DIM for size in value.split(",")):
+            sizes = tuple(dict.fromkeys(int(size) for size in value.split(",")))
+            given = sizes if "," in value else sizes[0]
+            if chosen.setdefault(name, given) != given:
+                raise UsageError(f"dim '{name}' is given as {_shown(chosen[name])} and as {_shown(given)}")
         elif not (name and span and int(span[1]) <= int(span[2])):
-            raise UsageError(f"'{text}' is no dim", hint="write NAME=NUMBER or NAME=LOW..HIGH, such as batch=1..64")
+            hint = "write NAME=NUMBER, NAME=N,N,N for a variant each, or NAME=LOW..HIGH, such as batch=1..64"
+            raise UsageError(f"'{text}' is no dim", hint=hint)
     return chosen
+
+
+def _shown(given: int | tuple[int, ...]) -> str:
+    return str(given) if isinstance(given, int) else ",".join(map(str, given))
 
 
 def parse_shapes(texts: list[str]) -> dict[str, tuple[int | None, ...]]:
@@ -47,14 +55,21 @@ def parse_shapes(texts: list[str]) -> dict[str, tuple[int | None, ...]]:
     return shapes
 
 
-def specialize(graph: Graph, numbers: Mapping[str, int], shapes: Mapping[str, tuple[int | None, ...]]) -> None:
+def specialize(
+    graph: Graph, numbers: Mapping[str, int | tuple[int, ...]], shapes: Mapping[str, tuple[int | None, ...]]
+) -> None:
     """Give named dims their numbers and inputs their shapes, in place.
 
-    Raises UsageError for a dim or input the model does not have, or a shape that contradicts it.
+    Raises UsageError for a dim or input the model does not have, a shape that contradicts it, and several sizes of a dim.
     """
     if not numbers and not shapes:
         return
-    bindings = dict(numbers)
+    bindings: dict[str, int] = {}
+    for name, given in numbers.items():
+        if not isinstance(given, int):
+            reason = f"dim '{name}' is given several sizes, {_shown(given)}, and here one graph is made"
+            raise UsageError(reason, hint="give one size; `irc compile` makes a program of several")
+        bindings[name] = given
     _check_names(graph, bindings)
     for name, shape in shapes.items():
         for dim, size in _bind_input(graph, name, shape).items():

@@ -1,22 +1,33 @@
 """How a graph becomes something that runs: targets, engines that say what they take, and the driver from model to program."""
 
-from .driver import Compiled, CompileOptions, Timing, compile_graph, compile_model, pass_manager, rewrite_checker
-from .engine import Engine, EngineFiles, Verdict
-from .engines import ENGINES, find_engine
-from .targets import TARGETS, Target, find_target
+from .compiled import Compiled, Timing
+from .driver import compile_graph, compile_model
+from .engine import Engine, EngineFiles, Particular, Varied, Verdict, weight_view
+from .engines import ENGINES, find_engine, settings_of
+from .managers import pass_manager, rewrite_checker
+from .options import CompileOptions
+from .partition import MOST_PIECES, Piece, Refusal, partition, refusals, why_not_cut
+from .targets import FAMILIES, TARGETS, Kind, Target, find_target
 from .verification import Agreement, Probe, Verify, check, distance, probe_of, random_outputs
 
 __all__ = [
     "ENGINES",
+    "FAMILIES",
+    "MOST_PIECES",
     "TARGETS",
     "Agreement",
     "CompileOptions",
     "Compiled",
     "Engine",
     "EngineFiles",
+    "Kind",
+    "Particular",
+    "Piece",
     "Probe",
+    "Refusal",
     "Target",
     "Timing",
+    "Varied",
     "Verdict",
     "Verify",
     "check",
@@ -25,8 +36,13 @@ __all__ = [
     "distance",
     "find_engine",
     "find_target",
+    "partition",
     "pass_manager",
     "probe_of",
     "random_outputs",
+    "refusals",
     "rewrite_checker",
+    "settings_of",
+    "weight_view",
+    "why_not_cut",
 ]

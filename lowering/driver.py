@@ -2,109 +2,43 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Any, TypeAlias
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
 
-import onnx
-
-from irc.ir import Graph, UsageError, capture, clone_graph, closest, specialize
-from irc.ir.capture import file_digest
-from irc.passes import (
-    LEVELS,
-    PASSES,
-    Context,
-    Contract,
-    Instrument,
-    PassManager,
-    PassRecord,
-    RegionChecker,
-    Registry,
-    Undone,
-    op_count,
-    registry,
-)
-from irc.runtime import EngineFailure, Manifest, NodeCount, OptionValue, Placement, Program
-from irc.runtime import PassRecord as PassEntry
+from irc.ir import Graph, UnsupportedError, capture, clone_graph, specialize
+from irc.passes import PASSES, Context, Contract, Instrument, op_count, registry
+from irc.runtime import EngineFailure, Fate, Manifest, NodeCount, OptionValue, Program
+from irc.runtime import EngineFiles as RuntimeFiles
 from irc.runtime import Source as SourceEntry
 
+from .compiled import Compiled, Timing
 from .engine import Engine, EngineFiles
-from .engines import ENGINES, find_engine
-from .signatures import input_entries, output_entries
-from .targets import find_target
-from .verification import EXAMPLES, GIVEN, MADE_UP, Agreement, Probe, Verify, check, probe_of
-
-Model: TypeAlias = "str | os.PathLike[str] | bytes | onnx.ModelProto"
-
+from .engines import ENGINES, find_engine, settings_of
+from .managers import pass_manager, rewrite_checker
+from .manifests import Model, manifest_of, source_of
+from .options import CompileOptions
+from .strict import refused, without_fallback
+from .targets import Target, find_target
+from .tuning import tune
+from .variants import Sizes, rebuilt, resized, split_dims, variant_graphs, with_variants
+from .verification import Agreement, Probe, Verify, check, probe_of
 
 NOTHING = "O0"
 
-
-@dataclass(frozen=True)
-class CompileOptions:
-    """How to compile: every field is a flag of `irc compile`, described there; `inputs` is an `.npz` file to verify with."""
-
-    target: str = "cpu"
-    opt_level: int = 2
-    engine: str | None = None
-    passes: str | None = None
-    load: tuple[str, ...] = ()
-    disable: frozenset[str] = frozenset()
-    rewrite_limit: int | None = None
-    dims: Mapping[str, int] = field(default_factory=dict[str, int])
-    shapes: Mapping[str, tuple[int | None, ...]] = field(default_factory=dict[str, tuple[int | None, ...]])
-    verify: Verify = Verify.ANSWERS
-    inputs: Path | None = None
-    engine_options: Mapping[str, OptionValue] = field(default_factory=dict[str, OptionValue])
-
-
-@dataclass(frozen=True)
-class Timing:
-    """Seconds spent in each part of a compilation."""
-
-    capture: float
-    passes: float
-    lower: float
-    load: float
-
-
-@dataclass(frozen=True)
-class Compiled:
-    """A compiled model: the program, the graph it was lowered from, and what happened on the way.
-
-    `forms` counts the engine's own rewrites, by name. `checked` rewrites were looked at before they were done; `undone` are
-    those found to change answers, and therefore not done; of `unchecked` ones nothing could be said, because the reference
-    runs neither side.
-    """
-
-    program: Program
-    graph: Graph
-    records: Sequence[PassRecord]
-    timing: Timing
-    agreement: Agreement
-    notes: Sequence[str] = ()
-    forms: Mapping[str, int] = field(default_factory=dict[str, int])
-    undone: Sequence[Undone] = ()
-    unchecked: int = 0
-    checked: int = 0
-
-    @property
-    def failures(self) -> list[PassRecord]:
-        """The passes that were rolled back."""
-        return [record for record in self.records if record.failure is not None]
+Settle = Callable[[Mapping[str, OptionValue]], Mapping[str, OptionValue]]
+"""What is done to the options of an engine at last."""
 
 
 def compile_model(model: Model, options: CompileOptions, instruments: Sequence[Instrument] = ()) -> Compiled:
     """Compile an ONNX model. Raises IrcError for what is wrong with model or options, EngineFailure when the engine fails."""
-    find_target(options.target)
-    _choose_engine(options)
+    _choose_engine(options, find_target(options.target))
     start = time.perf_counter()
     graph = capture(model)
-    return compile_graph(graph, options, instruments, source=_source(model), captured_in=time.perf_counter() - start)
+    source, captured = source_of(model), time.perf_counter() - start
+    return compile_graph(graph, options, instruments, source=source, captured_in=captured)
 
 
 def compile_graph(
@@ -118,12 +52,80 @@ def compile_graph(
 ) -> Compiled:
     """Compile a captured graph, which is changed on the way. Raises as `compile_model` does.
 
-    `examples` are arrays by input name, to check with where the options give no inputs. Where the program answers otherwise
-    than the model, less and less is done to it until it answers right.
+    `examples` are arrays by input name, to check and measure with where the options give no inputs. At O3 candidates are
+    measured, which `instruments` hear of; else, and where nothing can be measured, one is compiled by rules.
     """
-    target, engine = find_target(options.target), _choose_engine(options)
-    specialize(graph, options.dims, options.shapes)
+    target = find_target(options.target)
+    dims, variants = split_dims(options.dims)
+    options = replace(options, dims=dims)
+    specialize(graph, dims, options.shapes)
+    graphs = variant_graphs(graph, variants)
+    compiled = _compile_all_sizes(graph, options, target, instruments, source, captured_in, examples)
+    if not variants:
+        return compiled
+
+    def each() -> Iterator[tuple[Sizes, Compiled]]:
+        for sizes, own in zip(variants, graphs, strict=True):
+            feeds = resized(own, options, examples)
+            yield sizes, _compile_like(compiled, own, replace(options, inputs=None), target, source, feeds)
+
+    def load(manifest: Manifest, files: RuntimeFiles) -> Program:
+        runs = _choose_engine(options, target).runs(target)
+        return Program.from_files(manifest, files) if runs else Program.elsewhere(manifest, files, runs.reason)
+
+    return with_variants(compiled, each(), load)
+
+
+def _compile_like(
+    general: Compiled,
+    graph: Graph,
+    options: CompileOptions,
+    target: Target,
+    source: SourceEntry | None,
+    examples: Mapping[str, Any] | None,
+) -> Compiled:
+    """A variant: by what won where candidates were measured and where that answers right here too; else by rules."""
+    won = next((each.candidate for each in general.decisions if each.fate == Fate.WON.value), None)
+    again = None if won is None else rebuilt(won, graph, options, target, source, examples)
+    return again or _compile(graph, options, (), source, 0.0, examples)
+
+
+def _compile_all_sizes(
+    graph: Graph,
+    options: CompileOptions,
+    target: Target,
+    instruments: Sequence[Instrument],
+    source: SourceEntry | None,
+    captured_in: float,
+    examples: Mapping[str, Any] | None,
+) -> Compiled:
+    if options.opt_level < 3:
+        return _compile(graph, options, instruments, source, captured_in, examples)
+    engine = _choose_engine(options, target)
+    runs = engine.runs(target)
+    tuned = tune(graph, options, target, instruments, source, captured_in, examples) if runs else runs.reason
+    if isinstance(tuned, Compiled):
+        return tuned
+    compiled = _compile(graph, options, instruments, source, captured_in, examples)
+    return replace(compiled, notes=[f"nothing was measured: {tuned}", *compiled.notes])
+
+
+def _compile(
+    graph: Graph,
+    options: CompileOptions,
+    instruments: Sequence[Instrument],
+    source: SourceEntry | None,
+    captured_in: float,
+    examples: Mapping[str, Any] | None,
+) -> Compiled:
+    """Compile for one engine. Where the program answers otherwise than the model, less and less is done until it is right."""
+    target = find_target(options.target)
+    engine = _choose_engine(options, target)
+    runs = engine.runs(target)
+    here = target if runs else find_target("cpu")  # answers are checked by the kernels that are here
+    settings = settings_of(engine, options.opt_level, here)
     before = op_count(graph)
+    settled: Settle = partial(without_fallback, engine, here) if options.strict else dict
     own_passes = options.passes is not None or bool(options.load)
     asked = options.opt_level >= 2 or own_passes or options.inputs is not None
     checks = options.verify is Verify.REWRITES or (options.verify is Verify.ANSWERS and asked)
@@ -145,10 +147,22 @@ def compile_graph(
         forms = Context(disabled=options.disable, checker=checker if attempt.anew is None else None)
         files = engine.lower(graph, target, attempt.lowered_as, forms)
         lowered = time.perf_counter()
-        manifest = _manifest(graph, options, engine, manager.records, NodeCount(before, len(files.op_names)), source)
+        manifest = manifest_of(graph, options, [engine], files, manager.records, source)
+        manifest = replace(manifest, nodes=NodeCount(before, len(files.op_names)))
         if probe is None:
             probe = probe_of(pristine, options.inputs, examples) if pristine is not None else "not asked for"
-        program, agreement, said = _load(manifest, files, engine.settings(options.opt_level), pristine, probe)
+        try:
+            program, agreement, said = _load(manifest, files, settings, settled, pristine, probe)
+        except EngineFailure as error:
+            own = {**settings[0], **files.options, **options.engine_options}
+            named = refused(engine, here, manifest, files, own) if options.strict else None
+            if named is None:
+                raise
+            raise named from error
+        if program is not None and not runs:
+            program.close()
+            program = _for(target, engine, options, program.manifest, files, runs.reason)
+            notes.append(f"its answers were checked on the CPU here: {runs.reason}")
         if program is not None:
             if first is not None:
                 blame = "" if own_passes else "; please report this"
@@ -199,64 +213,31 @@ def _attempts(options: CompileOptions, own_passes: bool, applied: Callable[[], I
         yield _Attempt(plain, "the passes were left out", replace(options, passes=NOTHING), Contract.EXACT)
 
 
-def rewrite_checker(options: CompileOptions, examples: Mapping[str, Any] | None = None) -> RegionChecker | None:
-    """What checks each rewrite where that is asked for, on inputs as `probe_of` has them; it raises UsageError as that does."""
-    if options.verify is not Verify.REWRITES:
-        return None
-
-    probes: list[Probe | str] = []
-
-    def feeds(graph: Graph) -> Mapping[str, object] | None:
-        # Made once, on the graph as captured: of the optimized one the reference may have no kernels.
-        if not probes:
-            probes.append(probe_of(graph, options.inputs, examples))
-        return None if isinstance(probes[0], str) else probes[0].feeds
-
-    return RegionChecker(feeds, GIVEN if options.inputs is not None else MADE_UP if examples is None else EXAMPLES)
+def _choose_engine(options: CompileOptions, target: Target) -> Engine:
+    """The engine asked for, or the usual one. Raises UnsupportedError where it does not serve the target."""
+    engine = ENGINES[0] if options.engine is None else find_engine(options.engine)
+    serves = engine.serves(target)
+    if serves:
+        return engine
+    others = [each.name for each in ENGINES if each.serves(target)]
+    hint = f"use --engine {others[0]}" if others else "use --target cpu"
+    raise UnsupportedError(f"{engine.name} does not serve the target {target.name}: {serves.reason}", hint=hint)
 
 
-def pass_manager(
-    options: CompileOptions,
-    known: Registry,
-    instruments: Sequence[Instrument] = (),
-    checker: RegionChecker | None = None,
-    strictest: Contract | None = None,
-) -> PassManager:
-    """The manager for the pipeline that the options name: `passes` where given, else the level's own.
-
-    `strictest` is the loosest contract allowed, by default the level's.
-
-    Raises UsageError for a name to disable that does not exist, and for a pass whose contract the level does not allow.
-    """
-    names = {name for kind in known.passes.values() for name in (kind.name, *(r[0] for r in kind.rewrites()))}
-    names.update(form.name for engine in ENGINES for form in engine.forms)
-    for name in sorted(options.disable - names):
-        hint = closest(name, sorted(names)) or "`irc passes --rewrites` lists them"
-        raise UsageError(f"there is no pass or rewrite '{name}' to disable", hint=hint)
-    passes = LEVELS[f"O{options.opt_level}"] if options.passes is None else known.pipeline(options.passes)
-    allowed = Contract.EXACT if options.opt_level <= 1 else Contract.REASSOCIATING
-    for one in passes:
-        if one.contract > allowed:
-            hint = "use -O2" if one.contract is Contract.REASSOCIATING else "no level runs what changes answers"
-            raise UsageError(f"pass '{one.name}' is {one.contract.text}, which O{options.opt_level} does not allow", hint=hint)
-    return PassManager(
-        passes,
-        instruments,
-        disabled=options.disable,
-        rewrite_limit=options.rewrite_limit,
-        strictest=allowed if strictest is None else strictest,
-        checker=checker,
-    )
-
-
-def _choose_engine(options: CompileOptions) -> Engine:
-    return ENGINES[0] if options.engine is None else find_engine(options.engine)
+def _for(
+    target: Target, engine: Engine, options: CompileOptions, checked: Manifest, files: EngineFiles, reason: str
+) -> Program:
+    """The program for a target that is not here, with the settings that rules choose for it."""
+    settings = {**engine.settings(options.opt_level, target)[0], **files.options, **options.engine_options}
+    settled = without_fallback(engine, target, settings) if options.strict else settings
+    return Program.elsewhere(replace(checked, engine_options=settled), files.to_runtime(), reason)
 
 
 def _load(
     manifest: Manifest,
     files: EngineFiles,
     settings: Sequence[Mapping[str, OptionValue]],
+    settled: Settle,
     pristine: Graph | None,
     probe: Probe | str,
 ) -> tuple[Program | None, Agreement, list[str]]:
@@ -269,7 +250,7 @@ def _load(
     failures: list[EngineFailure] = []
     agreement = Agreement(False)
     for index, setting in enumerate(settings):
-        program = _build(manifest, files, setting)
+        program = _build(manifest, files, setting, settled)
         if isinstance(program, EngineFailure):
             failures.append(program)
             notes.append(f"the engine refused the model with {_shown(setting)}: {program.message}")
@@ -280,7 +261,7 @@ def _load(
         if agreement.agrees:
             return program, agreement, notes
         program.close()
-        if index == 0 and not _agrees_at_best(manifest, files, settings[-1], pristine, probe):
+        if index == 0 and not _agrees_at_best(manifest, files, settings[-1], settled, pristine, probe):
             break
         notes.append(f"with {_shown(setting)} it {agreement.sentence}")
     if len(failures) == len(settings):
@@ -288,19 +269,26 @@ def _load(
     return None, agreement, notes
 
 
-def _build(manifest: Manifest, files: EngineFiles, setting: Mapping[str, OptionValue]) -> Program | EngineFailure:
+def _build(
+    manifest: Manifest, files: EngineFiles, setting: Mapping[str, OptionValue], settled: Settle
+) -> Program | EngineFailure:
     try:
-        options = {**setting, **files.options, **manifest.engine_options}
-        return Program.from_files(replace(manifest, engine_options=options), files.files, files.weights)
+        options = settled({**setting, **files.options, **manifest.engine_options})
+        return Program.from_files(replace(manifest, engine_options=options), files.to_runtime())
     except EngineFailure as error:
         return error
 
 
 def _agrees_at_best(
-    manifest: Manifest, files: EngineFiles, safest: Mapping[str, OptionValue], pristine: Graph, probe: Probe
+    manifest: Manifest,
+    files: EngineFiles,
+    safest: Mapping[str, OptionValue],
+    settled: Settle,
+    pristine: Graph,
+    probe: Probe,
 ) -> bool:
     """Whether the engine's safest setting gives the right answers; if not, the fault is not the engine's."""
-    program = _build(manifest, files, safest)
+    program = _build(manifest, files, safest, settled)
     if isinstance(program, EngineFailure):
         return True
     with program:
@@ -313,54 +301,4 @@ def _shown(setting: Mapping[str, OptionValue]) -> str:
     return f"optimization={setting.get('optimization')}{names}"
 
 
-def _manifest(
-    graph: Graph,
-    options: CompileOptions,
-    engine: Engine,
-    records: Sequence[PassRecord],
-    nodes: NodeCount,
-    source: SourceEntry | None,
-) -> Manifest:
-    return Manifest(
-        engine=engine.name,
-        engine_options=options.engine_options,
-        inputs=input_entries(graph),
-        outputs=output_entries(graph),
-        dims_must_agree=tuple(sorted(graph.assumed_dims)),
-        target=options.target,
-        opt_level=options.opt_level,
-        source=source,
-        versions={"irc": _irc_version(), engine.name: engine.version, "onnx": onnx.__version__},
-        # Times differ from run to run and an artifact must not, so they stay out of it.
-        passes=tuple(PassEntry(_remarked(r), None, r.changes) for r in records),
-        placement=(Placement(engine.name, nodes.after),),
-        nodes=nodes,
-    )
-
-
-def _remarked(record: PassRecord) -> str:
-    """A pass as the manifest names it, with what was not done of it."""
-    if record.failure is not None:
-        return f"{record.text} (rolled back)"
-    return f"{record.text} (undone: {', '.join(sorted(record.refused))})" if record.refused else record.text
-
-
-def _source(model: Model) -> SourceEntry:
-    if isinstance(model, onnx.ModelProto):
-        return SourceEntry("model", hashlib.sha256(model.SerializeToString(deterministic=True)).hexdigest())
-    if isinstance(model, bytes):
-        return SourceEntry("model", hashlib.sha256(model).hexdigest())
-    path = Path(model)
-    return SourceEntry(path.name, file_digest(path))
-
-
-def _irc_version() -> str:
-    from importlib import metadata
-
-    try:
-        return metadata.version("irc-compiler")
-    except metadata.PackageNotFoundError:
-        return "source"
-
-
-__all__ = ["CompileOptions", "Compiled", "Timing", "compile_graph", "compile_model", "pass_manager", "rewrite_checker"]
+__all__ = ["compile_graph", "compile_model"]

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from irc.ir import Graph, Op, Tensor
 from irc.passes import Context, Rule
+from irc.runtime import EngineFiles as RuntimeFiles
 from irc.runtime import OptionValue, WeightView
 
 from .targets import Target
@@ -15,7 +16,7 @@ from .targets import Target
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether an engine takes an op; a refusal carries a lower-case clause that says why."""
+    """Whether an engine takes an op or serves a target; a refusal carries a lower-case clause that says why."""
 
     reason: str = ""
 
@@ -30,13 +31,19 @@ YES = Verdict()
 class EngineFiles:
     """A lowered graph: the engine's files as chunks of bytes, the weights kept apart, and the ops behind its node names.
 
-    `options` are settings of the engine that go with these files, whatever setting is chosen.
+    `options` are settings of the engine that go with these files, whatever setting is chosen. `parts` are the files of each
+    piece of a plan.
     """
 
-    files: Mapping[str, Sequence[bytes]]
+    files: Mapping[str, Sequence[bytes | memoryview]]
     weights: Mapping[str, WeightView]
     op_names: Mapping[str, Op] = field(default_factory=dict[str, Op])
     options: Mapping[str, OptionValue] = field(default_factory=dict[str, OptionValue])
+    parts: Mapping[str, EngineFiles] = field(default_factory=dict[str, "EngineFiles"])
+
+    def to_runtime(self) -> RuntimeFiles:
+        """The files as the runtime takes them."""
+        return RuntimeFiles(self.files, self.weights, {name: part.to_runtime() for name, part in self.parts.items()})
 
 
 class Engine(Protocol):
@@ -52,12 +59,24 @@ class Engine(Protocol):
         """The installed version of the library behind it, or an empty string when it is not installed."""
         ...
 
+    def serves(self, target: Target) -> Verdict:
+        """Whether it can lower for `target`, which need not be this machine: it is installed and has kernels for its kind."""
+        ...
+
+    def runs(self, target: Target) -> Verdict:
+        """Whether what it lowers for a `target` that it serves also runs, and can be measured, on this machine as it is."""
+        ...
+
     def takes(self, op: Op, target: Target) -> Verdict:
         """Whether this engine runs `op`, with its operand types, on `target`."""
         ...
 
-    def settings(self, opt_level: int) -> Sequence[Mapping[str, OptionValue]]:
-        """Options for its executor that keep the contract of a level, fastest first and safest last."""
+    def settings(self, opt_level: int, target: Target) -> Sequence[Mapping[str, OptionValue]]:
+        """Options for its executor on `target` that keep the contract of a level, fastest first and safest last."""
+        ...
+
+    def defaults(self, target: Target) -> Sequence[Mapping[str, OptionValue]]:
+        """The options that a user gets the most with by hand, given a graph as it is; each is a candidate of O3."""
         ...
 
     @property
@@ -70,6 +89,24 @@ class Engine(Protocol):
 
         `context` says which of the engine's `forms` may be used, is asked before each use, and counts them.
         """
+        ...
+
+
+@runtime_checkable
+class Varied(Protocol):
+    """What an engine may have beside: settings that pay for some models only."""
+
+    def variants(self, target: Target) -> Mapping[str, Mapping[str, OptionValue]]:
+        """Such settings on `target` by name; each is a candidate of O3, with the graph that its `settings` get at O2."""
+        ...
+
+
+@runtime_checkable
+class Particular(Protocol):
+    """What an engine may have beside: a say in the signature of a graph, all ops of which it takes."""
+
+    def takes_signature(self, graph: Graph) -> Verdict:
+        """Whether it runs a graph with such inputs and outputs."""
         ...
 
 

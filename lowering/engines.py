@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from irc.ir import UsageError, closest
+from collections.abc import Mapping, Sequence
+
+from irc.ir import UnsupportedError, UsageError, closest
+from irc.runtime import OptionValue
 
 from .engine import Engine
 from .onnxruntime import OnnxRuntime
+from .openvino import OpenVino
+from .targets import Target
 
-ENGINES: tuple[Engine, ...] = (OnnxRuntime(),)
+ENGINES: list[Engine] = [OnnxRuntime(), OpenVino()]
+"""Best-served first: the first one is used where nothing is measured. An engine of your own adds itself."""
 
 
 def find_engine(name: str) -> Engine:
@@ -17,3 +23,12 @@ def find_engine(name: str) -> Engine:
             return engine
     hint = closest(name, [e.name for e in ENGINES]) or f"known engines: {', '.join(e.name for e in ENGINES)}"
     raise UsageError(f"there is no engine '{name}'", hint=hint)
+
+
+def settings_of(engine: Engine, opt_level: int, target: Target) -> Sequence[Mapping[str, OptionValue]]:
+    """The settings of an engine for a level, at least one. Raises UnsupportedError where it has none that keep its promise."""
+    settings = engine.settings(opt_level, target)
+    if settings:
+        return settings
+    reason = f"{engine.name} keeps no answer to the bit, as O{opt_level} promises"
+    raise UnsupportedError(reason, hint="use -O2, or --engine onnxruntime")

@@ -1,72 +1,169 @@
-"""Targets: what a program is compiled for, described once and looked up by name."""
+"""Targets: what a program is compiled for, described in full from a short name, from this machine, or from a file.
+
+A target need not be here: what would have to be measured on it is then decided by rules. Nothing is asked of the machine
+before a target is looked up.
+"""
 
 from __future__ import annotations
 
-import os
-import platform
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
 from pathlib import Path
 
-from irc.ir import UnsupportedError, UsageError, closest
+from irc.ir import UsageError, closest
+from irc.runtime import BASELINE, Caches, Gpu, Limits, cuda_driver, measured_limits, processor
 
-_INSTRUCTION_SETS = ("avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8", "neon", "asimd", "sve")
+from .processors import CAPABILITIES, NAMED, PROCESSORS, gpu_features
+
+
+class Kind(StrEnum):
+    """Which kind of device a target is."""
+
+    CPU = "cpu"
+    CUDA = "cuda"
 
 
 @dataclass(frozen=True)
 class Target:
-    """A machine to compile for: its name, what it is, and whether irc can lower to it here."""
+    """What to compile for; what is not known of it is None or empty.
+
+    `name` is as the user wrote it. Of a CPU, `architecture` is `x86-64` or `arm64`, `features` are the instruction sets that
+    it has for sure, weakest first, and `cores` physical ones. Of a GPU, `architecture` is `nvidia`, `features` say what its
+    tensor cores multiply, `memory` is in bytes, and the L2 stands in `caches`. `not_here` says why programs for it cannot
+    run on this machine.
+    """
 
     name: str
-    description: str
-    available: bool
-    reason: str = ""
+    kind: Kind
+    architecture: str
+    processor: str = ""
+    features: tuple[str, ...] = ()
+    cores: int | None = None
+    caches: Caches = field(default_factory=Caches)
+    limits: Limits | None = None
+    compute_capability: tuple[int, int] | None = None
+    multiprocessors: int | None = None
+    memory: int | None = None
+    not_here: str = ""
 
     @property
-    def engines(self) -> tuple[str, ...]:
-        """The engines that serve it, best first."""
-        return ("onnxruntime",) if self.available else ()
+    def is_here(self) -> bool:
+        """Whether programs for it run, and can be measured, on this machine."""
+        return not self.not_here
 
 
-def physical_cores() -> int:
-    """The physical cores this process may use; hyper-threads of one core count once where the system tells."""
-    allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
-    cores: set[str] = set()
-    for cpu in allowed:
-        siblings = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
-        cores.add(siblings.read_text() if siblings.is_file() else str(cpu))
-    return max(1, len(cores))
+ARM = "arm64"
+FAMILIES = ("cpu", ARM, "cuda")
+"""The targets that have no colon in their names."""
 
-
-def instruction_sets() -> tuple[str, ...]:
-    """The vector instruction sets of this processor that matter to kernels, as far as the system tells."""
-    info = Path("/proc/cpuinfo")
-    if not info.is_file():
-        return ()
-    for line in info.read_text().splitlines():
-        if line.startswith(("flags", "Features")):
-            flags = set(line.split(":", 1)[1].split())
-            return tuple(name for name in _INSTRUCTION_SETS if name in flags)
-    return ()
-
-
-def _this_cpu() -> Target:
-    words = [platform.machine() or "unknown processor", f"{physical_cores()} cores", *instruction_sets()]
-    return Target("cpu", "this machine: " + ", ".join(words), True)
-
-
-TARGETS: tuple[Target, ...] = (
-    _this_cpu(),
-    Target("cuda", "NVIDIA GPUs", False, "no engine for it is built in yet"),
+TARGETS: tuple[str, ...] = (
+    "cpu",
+    *(f"cpu:{name}" for name, named in NAMED.items() if named.architecture != ARM),
+    ARM,
+    *(f"{ARM}:{name}" for name, named in NAMED.items() if named.architecture == ARM),
+    "cuda",
+    *(f"cuda:sm_{major}{minor}" for major, minor in CAPABILITIES),
 )
+"""The names that `find_target` knows."""
 
 
-def find_target(name: str) -> Target:
-    """The target called `name`. Raises UsageError for an unknown one, UnsupportedError for one that cannot be served."""
-    for target in TARGETS:
-        if target.name == name:
-            if not target.available:
-                raise UnsupportedError(f"target '{name}' cannot be served: {target.reason}", hint="use --target cpu")
-            return target
-    near = None if name == "gpu" else closest(name, [t.name for t in TARGETS])  # it is spelled like cpu
-    hint = near or f"there are {', '.join(t.name for t in TARGETS)}"
-    raise UsageError(f"there is no target '{name}'", hint=hint)
+def find_target(text: str) -> Target:
+    """The target called `text`, one of TARGETS or a path to a TOML file. Raises UsageError for an unknown or wrong one."""
+    if text.endswith(".toml"):
+        from .target_files import read_target  # it looks up the target that a file starts from
+
+        return located(read_target(Path(text), text))
+    return located(known_target(text))
+
+
+def known_target(text: str) -> Target:
+    """As `find_target` without files, and without asking whether it is here."""
+    family, _, detail = text.partition(":")
+    if text == "cpu":
+        return _this_processor()
+    if text == "cuda":
+        return _this_gpu()
+    if text == ARM:
+        return Target(text, Kind.CPU, ARM, features=BASELINE[ARM])
+    named = NAMED.get(detail)
+    if named is not None and (family == "cpu" or family == named.architecture):
+        model = detail if detail in PROCESSORS else ""
+        return Target(text, Kind.CPU, named.architecture, model, named.features, caches=named.caches)
+    capability = next((c for c in CAPABILITIES if detail == f"sm_{c[0]}{c[1]}"), None)
+    if family == "cuda" and capability is not None:
+        return Target(text, Kind.CUDA, "nvidia", features=gpu_features(capability), compute_capability=capability)
+    raise _unknown(text, family, detail)
+
+
+def located(target: Target) -> Target:
+    """The same target, with why it is not here if it is not."""
+    return replace(target, not_here=_why_no_cpu(target) if target.kind is Kind.CPU else _why_no_gpu(target))
+
+
+def _this_processor() -> Target:
+    here = processor()
+    return Target(
+        name="cpu",
+        kind=Kind.CPU,
+        architecture=here.architecture,
+        processor=here.model,
+        features=here.features,
+        cores=here.cores,
+        caches=here.caches,
+        limits=measured_limits().limits,
+    )
+
+
+def _this_gpu() -> Target:
+    """The first GPU, which is the one that programs run on; without one, any GPU at all."""
+    gpus = cuda_driver().gpus
+    return _from_gpu(gpus[0]) if gpus else Target("cuda", Kind.CUDA, "nvidia")
+
+
+def _from_gpu(gpu: Gpu) -> Target:
+    return Target(
+        name="cuda",
+        kind=Kind.CUDA,
+        architecture="nvidia",
+        processor=gpu.name,
+        features=gpu_features(gpu.compute_capability),
+        caches=Caches(l2=gpu.l2),
+        compute_capability=gpu.compute_capability,
+        multiprocessors=gpu.multiprocessors,
+        memory=gpu.memory,
+    )
+
+
+def _why_no_cpu(target: Target) -> str:
+    here = processor()
+    if target.architecture != here.architecture:
+        return f"this machine is {here.architecture}, not {target.architecture}"
+    lacking = [name for name in target.features if name not in here.features]
+    if lacking:
+        return f"this machine has no {', '.join(lacking)}"
+    if target.cores is not None and target.cores > here.cores:
+        return f"this machine has {here.cores} cores for this process, not {target.cores}"
+    return ""
+
+
+def _why_no_gpu(target: Target) -> str:
+    driver = cuda_driver()
+    if not driver.gpus:
+        return driver.reason
+    gpu, wanted = driver.gpus[0], target.compute_capability
+    if wanted is not None and (gpu.compute_capability[0] != wanted[0] or gpu.compute_capability < wanted):
+        # Code for one compute capability runs on later ones of the same major version.
+        return f"the GPU here, {gpu.name}, is sm_{gpu.compute_capability[0]}{gpu.compute_capability[1]}"
+    return ""
+
+
+def _unknown(text: str, family: str, detail: str) -> UsageError:
+    message = f"there is no target '{text}'"
+    if detail and family in FAMILIES:
+        details = [name.partition(":")[2] for name in TARGETS if name.startswith(f"{family}:")]
+        near = closest(detail, details) and closest(text, [f"{family}:{each}" for each in details])
+        return UsageError(message, hint=near or f"{family}: goes with {', '.join(details)}")
+    usual = f"there are {', '.join(FAMILIES)} and more; `irc targets` lists them"
+    if text == "gpu":  # it is spelled like cpu
+        return UsageError(message, hint=usual)
+    return UsageError(message, hint=closest(text, [*FAMILIES, *TARGETS]) or usual)

@@ -160,9 +160,13 @@ def _element_count(entry: SignatureEntry) -> int:
 def check(program: Program, graph: Graph, probe: Probe) -> Agreement:
     """How far `program` is from the reference on a probe of `graph`; outputs that depend on random ops are left out."""
     try:
-        answers = program.run(probe.feeds)
+        return check_answers(program.run(probe.feeds), graph, probe)
     except EngineFailure as error:
         return Agreement(False, error.message, float("inf"), inputs=probe.inputs)
+
+
+def check_answers(answers: Mapping[str, Any], graph: Graph, probe: Probe) -> Agreement:
+    """As `check`, for answers by the names of outputs that some program gave."""
     random = random_outputs(graph)
     quantized = any(op.name in _QUANTIZED for op in graph.walk())
     half = any(isinstance(r.type, TensorType) and r.type.dtype in _HALF for op in graph.walk() for r in op.results)

@@ -1,6 +1,6 @@
 """What may be done to a program: passes, rules, pipelines, and the manager that runs them as transactions."""
 
-from .base import Applied, Context, Contract, Miss, Pass
+from .base import Applied, Context, Contract, Miss, Pass, operands_of
 from .checking import RegionChecker, Undone
 from .fusion import unfused
 from .instruments import DumpIR, PrintAfter
@@ -33,6 +33,7 @@ __all__ = [
     "catalogue_by_topic",
     "example_graphs",
     "op_count",
+    "operands_of",
     "parse_pipeline",
     "pipeline_text",
     "registry",

@@ -47,6 +47,9 @@ class Instrument:
     def finished_pass(self, graph: Graph, record: PassRecord) -> None:
         """Called after each pass, also one that was rolled back."""
 
+    def heard(self, event: str) -> None:
+        """Called while candidates are built and measured at O3, with a short line on how it stands."""
+
 
 @dataclass
 class PassManager:

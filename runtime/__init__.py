@@ -10,10 +10,17 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .artifact import Artifact, is_artifact, open_artifact, write_artifact, write_artifact_folder
+    from .artifact import Artifact, is_artifact, open_artifact, write_artifact, write_artifact_folder, write_passing_folder
+    from .cache import Entry, cache_folder, read_entry, why_no_cache, write_entry
+    from .children import run_child
     from .errors import ArtifactError, EngineFailure, FeedError, RunError
-    from .inputs import random_inputs, read_inputs
+    from .executor import EXECUTORS, EngineFiles, Executor
+    from .gpu import Driver, Gpu, cuda_driver, cuda_libraries, tensorrt_library
+    from .inputs import random_inputs, read_inputs, write_arrays
+    from .limits import Limits, Measured, measure_limits, measured_limits
+    from .machine import BASELINE, FEATURES, Caches, Processor, in_order, physical_cores, processor
     from .manifest import (
+        Decision,
         FileRecord,
         Kind,
         Manifest,
@@ -26,11 +33,16 @@ if TYPE_CHECKING:
     )
     from .measuring import Contestant, Measurement, Workload, measure, measure_reference
     from .onnxruntime_executor import OnnxRuntimeOptions
-    from .profiling import Call, Kernel, Profile
+    from .openvino_executor import BIN_FILE, OPS_FILE, XML_FILE, OpenVinoOptions
+    from .plan import PLAN, PLAN_FILE, Plan, Step, Variant
+    from .profiling import PROFILERS, Call, Kernel, Part, Passed, Profile
     from .program import Program, load
     from .provenance import Provenance
+    from .racing import Fate, Race, Runner
+    from .scratch import no_scratch, scratch_folder
     from .signature import FeedChecker, Feeds
     from .spilling import spill
+    from .strict_json import parse_object
     from .verdict import FEWEST_ROUNDS, Comparison, Verdict, compare
     from .weights import WEIGHTS_FILE, WeightsLayout, WeightView, layout_weights, read_weights
 
@@ -46,12 +58,14 @@ __all__ = [
     "open_artifact",
     "write_artifact",
     "write_artifact_folder",
+    "write_passing_folder",
     "Manifest",
     "SignatureEntry",
     "Kind",
     "Source",
     "PassRecord",
     "Placement",
+    "Decision",
     "NodeCount",
     "FileRecord",
     "OptionValue",
@@ -62,14 +76,31 @@ __all__ = [
     "read_weights",
     "WEIGHTS_FILE",
     "spill",
+    "EngineFiles",
+    # programs of several parts
+    "PLAN",
+    "PLAN_FILE",
+    "Plan",
+    "Step",
+    "Variant",
     # engines
+    "EXECUTORS",
+    "Executor",
     "OnnxRuntimeOptions",
+    "OpenVinoOptions",
+    "BIN_FILE",
+    "OPS_FILE",
+    "XML_FILE",
     # measuring
+    "Fate",
+    "Race",
+    "Runner",
     "Contestant",
     "Workload",
     "Measurement",
     "random_inputs",
     "read_inputs",
+    "write_arrays",
     "measure",
     "measure_reference",
     "FEWEST_ROUNDS",
@@ -79,7 +110,37 @@ __all__ = [
     "Profile",
     "Kernel",
     "Call",
+    "Part",
+    "Passed",
+    "PROFILERS",
     "Provenance",
+    # this machine
+    "BASELINE",
+    "FEATURES",
+    "Caches",
+    "Processor",
+    "in_order",
+    "physical_cores",
+    "processor",
+    "Driver",
+    "Gpu",
+    "cuda_driver",
+    "cuda_libraries",
+    "tensorrt_library",
+    "Limits",
+    "Measured",
+    "measure_limits",
+    "measured_limits",
+    # the cache, and processes apart
+    "Entry",
+    "cache_folder",
+    "read_entry",
+    "write_entry",
+    "why_no_cache",
+    "run_child",
+    "scratch_folder",
+    "no_scratch",
+    "parse_object",
     # errors
     "RunError",
     "ArtifactError",
@@ -88,19 +149,30 @@ __all__ = [
 ]
 
 _HOMES = {
-    "artifact": ("Artifact", "is_artifact", "open_artifact", "write_artifact", "write_artifact_folder"),
+    "artifact": ("Artifact", "is_artifact", "open_artifact", "write_artifact", "write_artifact_folder", "write_passing_folder"),
+    "cache": ("Entry", "cache_folder", "read_entry", "why_no_cache", "write_entry"),
+    "children": ("run_child",),
     "errors": ("ArtifactError", "EngineFailure", "FeedError", "RunError"),
-    "inputs": ("random_inputs", "read_inputs"),
+    "executor": ("EXECUTORS", "EngineFiles", "Executor"),
+    "gpu": ("Driver", "Gpu", "cuda_driver", "cuda_libraries", "tensorrt_library"),
+    "inputs": ("random_inputs", "read_inputs", "write_arrays"),
+    "limits": ("Limits", "Measured", "measure_limits", "measured_limits"),
+    "machine": ("BASELINE", "FEATURES", "Caches", "Processor", "in_order", "physical_cores", "processor"),
     "manifest": (
-        *("FileRecord", "Kind", "Manifest", "NodeCount", "OptionValue"),
+        *("Decision", "FileRecord", "Kind", "Manifest", "NodeCount", "OptionValue"),
         *("PassRecord", "Placement", "SignatureEntry", "Source"),
     ),
     "measuring": ("Contestant", "Measurement", "Workload", "measure", "measure_reference"),
     "onnxruntime_executor": ("OnnxRuntimeOptions",),
-    "profiling": ("Call", "Kernel", "Profile"),
+    "openvino_executor": ("BIN_FILE", "OPS_FILE", "OpenVinoOptions", "XML_FILE"),
+    "plan": ("PLAN", "PLAN_FILE", "Plan", "Step", "Variant"),
+    "profiling": ("PROFILERS", "Call", "Kernel", "Part", "Passed", "Profile"),
     "program": ("Program", "load"),
     "provenance": ("Provenance",),
+    "racing": ("Fate", "Race", "Runner"),
+    "scratch": ("no_scratch", "scratch_folder"),
     "signature": ("FeedChecker", "Feeds"),
+    "strict_json": ("parse_object",),
     "verdict": ("FEWEST_ROUNDS", "Comparison", "Verdict", "compare"),
     "spilling": ("spill",),
     "weights": ("WEIGHTS_FILE", "WeightView", "WeightsLayout", "layout_weights", "read_weights"),

@@ -22,6 +22,7 @@ from typing import TypeAlias
 
 from .errors import ArtifactError
 from .manifest import FileRecord, Manifest
+from .scratch import temporary_beside
 from .zip_store import MOST_ENTRIES, Buffer, add_file, check_name, read_entries
 
 StrPath: TypeAlias = "str | os.PathLike[str]"
@@ -68,9 +69,7 @@ def write_artifact(path: StrPath, manifest: Manifest, files: Mapping[str, Sequen
     """
     target = Path(path)
     _check_names(files, target)
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
-    with _cleaning_up(target, temporary):
-        descriptor = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_RDWR | getattr(os, "O_NOFOLLOW", 0), 0o666)
+    with _speaking_of(target), temporary_beside(target) as (descriptor, temporary):
         with os.fdopen(descriptor, "w+b") as stream:
             with zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED) as archive:
                 records: dict[str, FileRecord] = {}
@@ -90,20 +89,31 @@ def write_artifact(path: StrPath, manifest: Manifest, files: Mapping[str, Sequen
 def write_artifact_folder(path: StrPath, manifest: Manifest, files: Mapping[str, Sequence[Buffer]]) -> None:
     """Write an artifact as a folder, for looking inside; as `write_artifact`, except that `path` must not exist yet."""
     target = Path(path)
+    _write_folder(target, manifest, files, os.fsync)
+    _sync_folder(target.parent)
+
+
+def write_passing_folder(path: StrPath, manifest: Manifest, files: Mapping[str, Sequence[Buffer]]) -> None:
+    """As `write_artifact_folder`, for an artifact that another process reads now and nobody later: it need not reach a disk."""
+    _write_folder(Path(path), manifest, files, lambda descriptor: None)
+
+
+def _write_folder(
+    target: Path, manifest: Manifest, files: Mapping[str, Sequence[Buffer]], settle: Callable[[int], None]
+) -> None:
     _check_names(files, target)
     if target.exists():
         raise ArtifactError("there is something of that name already", location=str(target))
     temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
-    with _cleaning_up(target, temporary):
+    with _speaking_of(target), _removed_unless_renamed(temporary):
         temporary.mkdir()
         records: dict[str, FileRecord] = {}
         for name in sorted(files):
             digest = hashlib.sha256()
-            _write_file(temporary / name, _hashing(files[name], digest.update))
+            _write_file(temporary / name, _hashing(files[name], digest.update), settle)
             records[name] = FileRecord(digest.hexdigest(), _size(files[name]))
-        _write_file(temporary / Manifest.NAME, iter([dataclasses.replace(manifest, files=records).to_bytes()]))
+        _write_file(temporary / Manifest.NAME, iter([dataclasses.replace(manifest, files=records).to_bytes()]), settle)
         os.rename(temporary, target)
-        _sync_folder(target.parent)
 
 
 def open_artifact(path: StrPath) -> Artifact:
@@ -139,18 +149,20 @@ def _check_names(files: Mapping[str, Sequence[Buffer]], target: Path) -> None:
 
 
 @contextlib.contextmanager
-def _cleaning_up(target: Path, temporary: Path) -> Generator[None]:
-    """Remove the temporary file or folder when its writing fails, and turn the system's errors into ours."""
+def _speaking_of(target: Path) -> Generator[None]:
+    """Turn the system's errors into ours."""
     try:
         yield
-    except BaseException as error:
-        if temporary.is_dir():
-            shutil.rmtree(temporary, ignore_errors=True)
-        else:
-            temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            raise ArtifactError(f"cannot be written: {_reason(error)}", location=str(target)) from error
-        raise
+    except OSError as error:
+        raise ArtifactError(f"cannot be written: {_reason(error)}", location=str(target)) from error
+
+
+@contextlib.contextmanager
+def _removed_unless_renamed(temporary: Path) -> Generator[None]:
+    try:
+        yield
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _hashing(chunks: Sequence[Buffer], update: Callable[[Buffer], None]) -> Iterator[memoryview]:
@@ -164,13 +176,13 @@ def _size(chunks: Sequence[Buffer]) -> int:
     return sum(chunk.nbytes if isinstance(chunk, memoryview) else len(chunk) for chunk in chunks)
 
 
-def _write_file(path: Path, chunks: Iterator[Buffer]) -> None:
+def _write_file(path: Path, chunks: Iterator[Buffer], settle: Callable[[int], None]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "xb") as stream:
         for chunk in chunks:
             stream.write(chunk)
         stream.flush()
-        os.fsync(stream.fileno())
+        settle(stream.fileno())
 
 
 def _sync_folder(folder: Path) -> None:

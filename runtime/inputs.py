@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -36,6 +38,14 @@ def read_inputs(inputs: Sequence[SignatureEntry], path: str | Path) -> dict[str,
     return {
         name: array.view(types[name]) if array.dtype.kind == "V" and name in types else array for name, array in arrays.items()
     }
+
+
+def write_arrays(path: Path, arrays: Mapping[str, np.ndarray[Any, Any]]) -> None:
+    """What `numpy.savez` writes, with any name: it would take an output called `file` for its own parameter."""
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
+                np.lib.format.write_array(entry, array, allow_pickle=False)
 
 
 def _random(entry: SignatureEntry, dims: Mapping[str, int], seed: int) -> object:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import isfinite
 from typing import ClassVar, Literal, TypeAlias, get_args
 
 from .dtypes import ELEMENT_TYPES
@@ -128,6 +129,33 @@ class Placement:
 
 
 @dataclass(frozen=True, slots=True)
+class Decision:
+    """A candidate that was considered when the program was compiled, and what became of it.
+
+    `milliseconds` is the median of a run on the machine that compiled, `error` the relative L2 distance of its worst output
+    from the reference; None where it did not come to that. `fate` is what became of it, `why` says more.
+    """
+
+    candidate: str
+    milliseconds: float | None
+    error: float | None
+    fate: str
+    why: str = ""
+
+    def to_json(self) -> Json:
+        """As JSON; an infinite error is None, and `why` tells."""
+        finite = self.error if self.error is not None and isfinite(self.error) else None
+        times: dict[str, Json] = {"milliseconds": self.milliseconds, "error": finite}
+        return {"candidate": self.candidate, **times, "fate": self.fate, "why": self.why}
+
+    @staticmethod
+    def from_json(fields: Fields) -> Decision:
+        """From JSON; raises ArtifactError where it is none."""
+        times = fields.optional_number("milliseconds"), fields.optional_number("error")
+        return Decision(fields.text("candidate"), *times, fields.text("fate"), fields.text("why"))
+
+
+@dataclass(frozen=True, slots=True)
 class NodeCount:
     """The number of nodes before and after the passes."""
 
@@ -188,6 +216,7 @@ class Manifest:
     passes: tuple[PassRecord, ...] = ()
     placement: tuple[Placement, ...] = ()
     nodes: NodeCount | None = None
+    decisions: tuple[Decision, ...] = ()
     files: Mapping[str, FileRecord] = field(default_factory=dict[str, FileRecord])
 
     NAME: ClassVar[str] = "manifest.json"
@@ -197,7 +226,7 @@ class Manifest:
         return {
             "schema": SCHEMA,
             "engine": self.engine,
-            "engine_options": {name: _option_to_json(value) for name, value in self.engine_options.items()},
+            "engine_options": options_to_json(self.engine_options),
             "inputs": [each.to_json() for each in self.inputs],
             "outputs": [each.to_json() for each in self.outputs],
             "dims_must_agree": list(self.dims_must_agree),
@@ -208,6 +237,7 @@ class Manifest:
             "passes": [each.to_json() for each in self.passes],
             "placement": [each.to_json() for each in self.placement],
             "nodes": self.nodes.to_json() if self.nodes else None,
+            "decisions": [each.to_json() for each in self.decisions],
             "files": {name: record.to_json() for name, record in self.files.items()},
         }
 
@@ -232,9 +262,7 @@ class Manifest:
     def _from_fields(fields: Fields) -> Manifest:
         manifest = Manifest(
             engine=fields.text("engine"),
-            engine_options={
-                name: _option_from_json(fields, name, each) for name, each in fields.values("engine_options").items()
-            },
+            engine_options=options_from_json(fields, "engine_options"),
             inputs=fields.objects("inputs", SignatureEntry.from_json),
             outputs=fields.objects("outputs", SignatureEntry.from_json),
             dims_must_agree=fields.texts("dims_must_agree"),
@@ -245,6 +273,7 @@ class Manifest:
             passes=fields.objects("passes", PassRecord.from_json),
             placement=fields.objects("placement", Placement.from_json),
             nodes=fields.optional_object("nodes", NodeCount.from_json),
+            decisions=fields.objects("decisions", Decision.from_json),
             files=fields.table("files", FileRecord.from_json),
         )
         fields.finish()
@@ -252,6 +281,16 @@ class Manifest:
             if len({each.name for each in entries}) != len(entries):
                 raise fields.refuse(f"two {what} have one name")
         return manifest
+
+
+def options_to_json(options: Mapping[str, OptionValue]) -> Json:
+    """Options of an engine as JSON."""
+    return {name: _option_to_json(value) for name, value in options.items()}
+
+
+def options_from_json(fields: Fields, name: str) -> dict[str, OptionValue]:
+    """The options of an engine that stand under `name`; raises ArtifactError where they are none."""
+    return {key: _option_from_json(fields, f"{name}.{key}", value) for key, value in fields.values(name).items()}
 
 
 def _option_to_json(value: OptionValue) -> Json:
@@ -262,11 +301,11 @@ def _option_to_json(value: OptionValue) -> Json:
 
 def _option_from_json(fields: Fields, name: str, value: Json) -> OptionValue:
     if isinstance(value, dict):
-        return _texts(fields, f"engine_options.{name}", value)
+        return _texts(fields, name, value)
     if isinstance(value, list):
-        return tuple(_text(fields, f"engine_options.{name}", item) for item in value)
+        return tuple(_text(fields, name, item) for item in value)
     if value is None:
-        raise fields.refuse(f"engine_options.{name} should have a value")
+        raise fields.refuse(f"{name} should have a value")
     return value
 
 

@@ -18,14 +18,16 @@ from .workers import Worker
 
 @dataclass(frozen=True, slots=True)
 class Contestant:
-    """Something to measure: an `.irc` artifact, or an `.onnx` file, which runs in ONNX Runtime at its defaults.
+    """Something to measure: an `.irc` artifact, or an `.onnx` file, which runs in `engine` by itself.
 
-    `optimize` False runs an `.onnx` file with every optimization off; on an artifact it has no meaning.
+    `optimize` False runs an `.onnx` file in ONNX Runtime with every optimization off; on an artifact both have no meaning. In
+    OpenVINO a file runs in f32, for the shortest time of a call.
     """
 
     name: str
     path: Path
     optimize: bool = True
+    engine: str = "onnxruntime"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,7 +150,7 @@ def measure(
         workers: list[Worker] = []
         ready: list[_Ready] = []
         for each in contestants:  # one after another: loading is measured too
-            worker = stack.enter_context(Worker(each.name, _arguments(each, workload)))
+            worker = stack.enter_context(Worker(each.name, arguments(each, workload)))
             ready.append(_Ready.from_json(worker.answer(workload.timeout)))
             workers.append(worker)
         for index in range(workload.rounds):
@@ -168,8 +170,8 @@ def measure_reference(contestant: Contestant, workload: Workload, outputs: Path)
 
     Raises EngineFailure as `measure` does.
     """
-    arguments = [*_arguments(contestant, workload), "--outputs", str(outputs)]
-    with Worker(contestant.name, arguments) as worker:
+    words = [*arguments(contestant, workload), "--outputs", str(outputs)]
+    with Worker(contestant.name, words) as worker:
         worker.answer(workload.timeout)
         worker.finish(workload.timeout)
 
@@ -191,14 +193,16 @@ class _Ready:
         return _Ready(load, first, None if threads is None else int(threads), error)
 
 
-def _arguments(contestant: Contestant, workload: Workload) -> list[str]:
-    arguments = [str(contestant.path), "--seed", str(workload.seed), "--seconds", str(workload.seconds)]
+def arguments(contestant: Contestant, workload: Workload) -> list[str]:
+    """What the process that measures a contestant is called with."""
+    words = [str(contestant.path), "--seed", str(workload.seed), "--seconds", str(workload.seconds)]
     if workload.threads is not None:
-        arguments += ["--threads", str(workload.threads)]
+        words += ["--threads", str(workload.threads)]
     if workload.inputs is not None:
-        arguments += ["--inputs", str(workload.inputs)]
+        words += ["--inputs", str(workload.inputs)]
     if workload.reference is not None:
-        arguments += ["--reference", str(workload.reference)]
+        words += ["--reference", str(workload.reference)]
     for name, size in workload.dims.items():
-        arguments += ["--dim", f"{name}={size}"]
-    return arguments if contestant.optimize else [*arguments, "--no-optimize"]
+        words += ["--dim", f"{name}={size}"]
+    words += ["--engine", contestant.engine]
+    return words if contestant.optimize else [*words, "--no-optimize"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import ctypes
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -13,11 +13,13 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from .cpu import physical_cores
 from .dtypes import ELEMENT_TYPES, ElementType
 from .errors import ArtifactError, EngineFailure
 from .heap import trimmed_heap
+from .machine import physical_cores
 from .manifest import OptionValue, SignatureEntry
+from .onnxruntime_gpu import BoundRuns, DeviceRuns, GraphRuns, bindable
+from .onnxruntime_providers import CUDA, check_provider_options, needs_gpu, option_of, prepare, with_options
 from .onnxruntime_weights import FROM_MEMORY, Supply, in_place, is_large, ort_value, supplied
 from .spilling import forget_pages
 from .weights import WeightView
@@ -45,7 +47,8 @@ class OnnxRuntimeOptions:
         by zero on an empty sequence and takes the process with it.
     shared_weights: weights that the session uses where they lie instead of copying them. ONNX Runtime does not notice
         when one of its optimizers replaced such a weight, so only weights belong here that none touches. With
-        `disable` all are shared without being named.
+        `disable` all are shared without being named. A GPU has its own copy of each, whatever is named.
+    provider_options: of providers, such as `CUDAExecutionProvider.prefer_nhwc`; onnxruntime_providers.py lists them.
     """
 
     threads: int | None = None
@@ -55,17 +58,20 @@ class OnnxRuntimeOptions:
     disabled_optimizers: tuple[str, ...] = ("Pad_Fusion", "MatmulTransposeFusion")
     shared_weights: tuple[str, ...] = ()
     config: Mapping[str, str] = field(default_factory=dict)
+    provider_options: Mapping[str, str] = field(default_factory=dict)
 
     def to_manifest(self) -> dict[str, OptionValue]:
         """The options as a manifest holds them."""
         values = {each.name: getattr(self, each.name) for each in fields(self)}
+        if not self.provider_options:
+            del values["provider_options"]
         return {name: value for name, value in values.items() if value is not None}
 
     @staticmethod
     def from_manifest(values: Mapping[str, OptionValue]) -> OnnxRuntimeOptions:
         """The options in a manifest; raises ArtifactError for one unknown or of the wrong type."""
         known = {each.name: each for each in fields(OnnxRuntimeOptions)}
-        kinds = {"threads": int, "spin": bool, "optimization": str, "config": Mapping}
+        kinds = {"threads": int, "spin": bool, "optimization": str, "config": Mapping, "provider_options": Mapping}
         for name, value in values.items():
             if name not in known:
                 raise ArtifactError(f"{name} is no option of the engine onnxruntime")
@@ -75,6 +81,7 @@ class OnnxRuntimeOptions:
         options = OnnxRuntimeOptions(**values)  # type: ignore[arg-type]
         if options.optimization not in _LEVELS:
             raise ArtifactError(f"{options.optimization} is no optimization level of the engine onnxruntime")
+        check_provider_options(options.providers, options.provider_options)
         return options
 
 
@@ -117,11 +124,17 @@ class OnnxRuntimeExecutor:
                     raise
                 session = made(FROM_MEMORY)  # one of its optimizers or the recording wants to look at what it does not use
         self._check_names(session, inputs, outputs)
+        self._device_runs: DeviceRuns | None = None
         self._session: Any = session._sess  # its Python wrapper adds some microseconds to every run
         self._output_names = [each.name for each in outputs]
         self._inputs = {each.name: ELEMENT_TYPES[each.dtype] for each in inputs}
         self._outputs = [ELEMENT_TYPES[each.dtype] for each in outputs]
-        self._ort_value: Any = None
+        self._ort_value: Any = onnxruntime.OrtValue
+        self._otherwise: Callable[[dict[str, object]], list[object]] | None = None
+        if needs_gpu(options.providers) and bindable(inputs, outputs):
+            self._device_runs = self._on_gpu(session, options, inputs, outputs, onnxruntime)
+            self._otherwise = self._device_runs.run
+            return
         unusual = [each for each in (*inputs, *outputs) if not ELEMENT_TYPES[each.dtype].engine_takes_numpy]
         if not unusual:
             return
@@ -129,33 +142,55 @@ class OnnxRuntimeExecutor:
             if entry.kind != "tensor":
                 reason = f"{entry} is not a tensor, and the ONNX Runtime API takes only tensors beside {unusual[0]}"
                 raise EngineFailure(reason)
-        self._ort_value = onnxruntime.OrtValue
+        self._otherwise = self._run_unusual
 
     def run(self, feeds: dict[str, object]) -> list[object]:
         """The outputs in signature order; raises EngineFailure with what ONNX Runtime says."""
-        if self._ort_value is not None:
-            return self._run_unusual(feeds)
         try:
+            if self._otherwise is not None:
+                return self._otherwise(feeds)
             return self._session.run(self._output_names, feeds, None)
         except Exception as error:
             raise _failure(error, "ONNX Runtime could not run the program") from error
+
+    def assigned(self) -> list[tuple[str, str, str]]:
+        """The nodes by name, op type and provider, where `session.record_ep_graph_assignment_info` of `config` is 1."""
+        parts = self._session.get_provider_graph_assignment_info()
+        return [(node.name, node.op_type, part.ep_name) for part in parts for node in part.get_nodes()]
 
     def end_recording(self) -> Path:
         """The file of the events of all runs so far, JSON as Chrome's tracing has it."""
         return Path(self._session.end_profiling())
 
     def close(self) -> None:
-        """Nothing to do: the session ends with its last user."""
+        """Let go of what runs on a GPU; the session ends with its last user."""
+        if self._device_runs is not None:
+            self._device_runs.close()
 
     def _run_unusual(self, feeds: dict[str, object]) -> list[object]:
         """As `run`, where NumPy and ONNX Runtime share no element type (bf16, 8-bit floats)."""
+        values = {name: self._feed(name, value) for name, value in feeds.items()}
+        raw = {name: value._ortvalue for name, value in values.items()}
+        results = self._session.run_with_ort_values(raw, self._output_names, None)
+        return [_fetch(value, element) for value, element in zip(results, self._outputs, strict=True)]
+
+    def _on_gpu(
+        self,
+        session: Any,
+        options: OnnxRuntimeOptions,
+        inputs: Sequence[SignatureEntry],
+        outputs: Sequence[SignatureEntry],
+        onnxruntime: Any,
+    ) -> DeviceRuns:
+        device = "cuda", int(option_of(options.provider_options, CUDA, "device_id") or 0)
+        if option_of(options.provider_options, CUDA, "enable_cuda_graph") != "1":
+            return BoundRuns(session, inputs, outputs, self._feed, _fetch, device)
         try:
-            values = {name: self._feed(name, value) for name, value in feeds.items()}
-            raw = {name: value._ortvalue for name, value in values.items()}
-            results = self._session.run_with_ort_values(raw, self._output_names, None)
-            return [_fetch(value, element) for value, element in zip(results, self._outputs, strict=True)]
+            return GraphRuns(session, inputs, outputs, onnxruntime, device)
+        except EngineFailure:
+            raise
         except Exception as error:
-            raise _failure(error, "ONNX Runtime could not run the program") from error
+            raise _failure(error, "ONNX Runtime could not lay out the program's values on the GPU") from error
 
     def _feed(self, name: str, value: Any) -> Any:
         element = self._inputs[name]
@@ -208,16 +243,12 @@ def _supply(session_options: Any, values: Mapping[str, Any], shared: frozenset[s
 
 
 def _session(model: bytes, session_options: Any, options: OnnxRuntimeOptions, onnxruntime: Any) -> Any:
-    available = onnxruntime.get_available_providers()
-    for provider in options.providers:
-        if provider not in available:
-            hint = f"it has {', '.join(available)}"
-            raise EngineFailure(f"ONNX Runtime here has no {provider}", hint=hint)
+    prepare(options.providers, onnxruntime)
     try:
         session = onnxruntime.InferenceSession(
             model,
             session_options,
-            providers=list(options.providers),
+            providers=with_options(options.providers, options.provider_options),
             disabled_optimizers=list(options.disabled_optimizers),
             enable_fallback=0,
         )

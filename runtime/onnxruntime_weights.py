@@ -6,7 +6,6 @@ Law: whichever way, the session computes with the same weights; the way decides 
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +16,8 @@ import numpy as np
 
 from .dtypes import ELEMENT_TYPES
 from .errors import ArtifactError
+from .onnxruntime_providers import needs_gpu
+from .scratch import scratch_folder
 from .weights import WEIGHTS_FILE, WeightView
 
 if TYPE_CHECKING:
@@ -43,7 +44,12 @@ def is_large(weights: Mapping[str, WeightView]) -> bool:
 
 
 def in_place(weights: Mapping[str, WeightView], options: OnnxRuntimeOptions) -> frozenset[str]:
-    """The weights that the session uses where they lie; raises ArtifactError for one named that is not there."""
+    """The weights that the session uses where they lie; raises ArtifactError for one named that is not there.
+
+    On a GPU it uses none: kernels there cannot read them, and ONNX Runtime does not copy what it is told to use.
+    """
+    if needs_gpu(options.providers):
+        return frozenset()
     if options.optimization == "disable":
         return frozenset(weights)
     for name in options.shared_weights:
@@ -68,10 +74,10 @@ def supplied(weights: Mapping[str, WeightView], options: OnnxRuntimeOptions) -> 
     if not is_large({name: weights[name] for name in shared}):
         yield FROM_MEMORY
         return
-    with tempfile.TemporaryDirectory(prefix="irc-weights-") as folder:
+    with scratch_folder("weights") as folder:
         # A model's weights must be in a file. These are not read from there, and as it is empty, they cannot be.
-        Path(folder, WEIGHTS_FILE).touch()
-        yield Supply(shared, Path(folder).resolve())
+        (folder / WEIGHTS_FILE).touch()
+        yield Supply(shared, folder)
 
 
 def _on_disk(weights: Mapping[str, WeightView], options: OnnxRuntimeOptions) -> Supply:

@@ -1,32 +1,24 @@
 """Times of single kernels: a program is run in a session that records, and each kernel is traced back to what it stands for.
 
-Recording costs a few microseconds a kernel, and a kernel's time is a whole number of them, rounded down; a run of a small
-model therefore shows more time between its kernels than it spends there otherwise. No kernel is counted twice: what the
-kernels in a body take is not part of the op that has the body.
+Law: no kernel counts twice, and one of which nobody knows what it stands for is kept without a source, never dropped. How an
+engine's kernels are timed is said by its row of PROFILERS.
 """
 
 from __future__ import annotations
 
-import json
-import tempfile
-from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeAlias
 
-from .cpu import physical_cores
-from .errors import EngineFailure
+from .errors import ArtifactError, EngineFailure
 from .executor import EngineFiles
-from .manifest import Manifest
-from .onnxruntime_executor import OnnxRuntimeExecutor, OnnxRuntimeOptions
-from .provenance import Provenance, read_sources, read_steps, trace_back
+from .manifest import Manifest, OptionValue, SignatureEntry
+from .plan import PLAN, PLAN_FILE, Plan, Step
+from .plan_executor import PlanExecutor
+from .provenance import Provenance
 
 WARM_UP = 2
 """Runs in front that are not counted."""
-MOST_CALLS = 100_000
-"""About how many calls are recorded: each takes a kilobyte, and ONNX Runtime drops what is beyond a million."""
-_SUFFIX = "_kernel_time"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +26,9 @@ class Kernel:
     """A kernel of the engine's graph and what a run spends in it.
 
     `ms` are milliseconds a run and `calls` how often a run calls it, which in a loop is not once; `sources` are the nodes of
-    `model.onnx` that it stands for, and empty where that is not known; shapes read like `float[1,3,224,224]`, those of the
-    first call.
+    the lowered model that it stands for, and empty where that is not known; shapes read like `float[1,3,224,224]`, those of
+    the first call. `implementation` is what the engine calls the code that ran, where it tells; `part` is the part of a
+    program of several that it is in.
     """
 
     name: str
@@ -45,11 +38,16 @@ class Kernel:
     sources: tuple[Provenance, ...]
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
+    implementation: str = ""
+    part: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One call of a kernel in the last run: when it began, counted from the run's beginning, and how long it took, in µs."""
+    """One call of a kernel in the last run: when it began, counted from the run's beginning, and how long it took, in µs.
+
+    Of an engine that tells no times of single calls it is the mean, one call after the other.
+    """
 
     kernel: Kernel
     start: float
@@ -57,10 +55,31 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True)
+class Passed:
+    """A value at the boundary of a part, and its bytes; None for what is no array, or holds texts."""
+
+    name: str
+    bytes: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A part of a program of several: milliseconds that it takes when run alone, what it takes and what it makes."""
+
+    name: str
+    engine: str
+    run_ms: float
+    takes: tuple[Passed, ...]
+    makes: tuple[Passed, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Profile:
     """What a run of a program is made of: `run_ms` milliseconds, and the kernels in the order in which they are first called.
 
-    Times are the mean over the middle half of `runs`. `calls` are those of the last run, in order.
+    Times are the mean over the middle half of `runs`, of an engine that sums up its kernels itself that over all. `calls` are
+    those of the last run, in order. A program of several `parts` runs one after the other; each is profiled by itself, on
+    what those before it make.
     """
 
     engine: str
@@ -69,6 +88,7 @@ class Profile:
     run_ms: float
     kernels: tuple[Kernel, ...]
     calls: tuple[Call, ...]
+    parts: tuple[Part, ...] = ()
 
     @property
     def kernels_ms(self) -> float:
@@ -81,142 +101,120 @@ class Profile:
         return sum(kernel.ms for kernel in self.kernels if not kernel.sources)
 
 
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What is profiled: files for one engine, with its options and the signature."""
+
+    engine: str
+    files: EngineFiles
+    options: Mapping[str, OptionValue]
+    inputs: tuple[SignatureEntry, ...]
+    outputs: tuple[SignatureEntry, ...]
+
+
 def profile(
     manifest: Manifest, files: EngineFiles, feeds: dict[str, object], runs: int = 20, threads: int | None = None
 ) -> Profile:
     """Run a program `runs` times on checked `feeds` in a session of its own, and what its kernels took.
 
-    Fewer runs are made where that would be more than MOST_CALLS; `Profile.runs` says how many there were. The weights are
-    written to the temporary folder once, beside the graph that the engine makes of the model. Raises EngineFailure where the
-    engine keeps no times or fails.
+    An engine that can record only so many calls makes fewer runs; `Profile.runs` says how many there were. Raises
+    EngineFailure where an engine keeps no times or fails.
     """
-    if manifest.engine != "onnxruntime":
-        raise EngineFailure(f"the engine {manifest.engine} keeps no times of its kernels")
-    options = OnnxRuntimeOptions.from_manifest(manifest.engine_options)
-    if threads is not None:
-        options = replace(options, threads=threads)
-    model = files.read("model.onnx")
-    with tempfile.TemporaryDirectory(prefix="irc-profile-") as name:
-        folder = Path(name)
-        executor = OnnxRuntimeExecutor(model, files.weights, options, manifest.inputs, manifest.outputs, recording=folder)
-        sources, nodes = _sources(model, (folder / OnnxRuntimeExecutor.RECORDED_GRAPH).read_bytes())
-        for _ in range(WARM_UP + max(1, min(runs, MOST_CALLS // max(nodes, 1)))):
-            executor.run(feeds)
-        events: list[dict[str, Any]] = json.loads(executor.end_recording().read_bytes())
-    recorded = _runs(events)[WARM_UP:]
-    if not recorded:
-        hint = "a run of more than a million kernels is too long for it"
-        raise EngineFailure("ONNX Runtime recorded no whole run", hint=hint)
-    return _profile(recorded, sources, manifest.engine, options.threads or physical_cores())
+    if manifest.engine == PLAN:
+        return _profile_plan(manifest, files, feeds, runs, threads)
+    subject = Subject(manifest.engine, files, manifest.engine_options, manifest.inputs, manifest.outputs)
+    return _profile_one(subject, feeds, runs, threads)[0]
 
 
-def _sources(model: bytes, engines_own: bytes) -> tuple[dict[str, tuple[Provenance, ...]], int]:
-    """What each node of the engine's graph stands for, by its name, and the number of nodes.
-
-    Nameless nodes of an op stand for something where all of them stand for the same.
-    """
-    import onnx  # for profiles only: running an artifact does without
-
-    given, made = (onnx.load_model_from_string(each).graph for each in (model, engines_own))
-    sources, steps = read_sources(given), read_steps(made)
-    found: dict[str, tuple[Provenance, ...]] = {}
-    nameless: dict[str, set[tuple[Provenance, ...]]] = defaultdict(set)
-    for node, traced in zip(steps.nodes, trace_back(read_steps(given), steps), strict=True):
-        known = tuple(sources[step.name] for step in traced if step.name in sources)
-        if node.name:
-            found[node.name] = known
-        else:
-            nameless[node.op].add(known)
-    agreed = {_nameless(op): next(iter(every)) for op, every in nameless.items() if len(every) == 1}
-    return found | agreed, len(steps.nodes)
+def _profile_one(subject: Subject, feeds: dict[str, object], runs: int, threads: int | None) -> tuple[Profile, list[object]]:
+    if subject.engine not in PROFILERS:
+        raise EngineFailure(f"the engine {subject.engine} keeps no times of its kernels")
+    return PROFILERS[subject.engine](subject, feeds, runs, threads)
 
 
-def _nameless(op: str) -> str:
-    return f"\0{op}"  # no node is called so
+ProfileRun: TypeAlias = "Callable[[Subject, dict[str, object], int, int | None], tuple[Profile, list[object]]]"
+"""Runs a subject so many times on feeds with so many threads: the profile, and the results; raises EngineFailure."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Event:
-    """A call of a kernel as recorded, in µs; `own` leaves out the calls inside."""
+def _onnxruntime(subject: Subject, feeds: dict[str, object], runs: int, threads: int | None) -> tuple[Profile, list[object]]:
+    from .onnxruntime_profiling import profile_onnxruntime
 
-    key: tuple[str, str, str]
-    start: int
-    duration: int
-    own: int
-    arguments: Mapping[str, Any]
+    return profile_onnxruntime(subject, feeds, runs, threads)
 
 
-@dataclass(frozen=True, slots=True)
-class _Run:
-    start: int
-    duration: int
-    events: Sequence[_Event]
+def _openvino(subject: Subject, feeds: dict[str, object], runs: int, threads: int | None) -> tuple[Profile, list[object]]:
+    from .openvino_profiling import profile_openvino
 
-    def times(self) -> dict[tuple[str, str, str], int]:
-        totals: dict[tuple[str, str, str], int] = defaultdict(int)
-        for event in self.events:
-            totals[event.key] += event.own
-        return totals
+    return profile_openvino(subject, feeds, runs, threads)
 
 
-def _runs(events: Sequence[dict[str, Any]]) -> list[_Run]:
-    """The runs among recorded events, each with the calls of its kernels in order."""
-    whole = sorted((e for e in events if e["name"] == "model_run"), key=lambda e: e["ts"])
-    kernels = sorted(
-        (e for e in events if e["cat"] == "Node" and e["name"].endswith(_SUFFIX)), key=lambda e: (e["ts"], -e["dur"])
+PROFILERS: dict[str, ProfileRun] = {"onnxruntime": _onnxruntime, "openvino": _openvino}
+"""How the kernels of each engine are timed, by the engine's name; an engine of your own adds itself."""
+
+
+# Programs of several parts
+
+
+@dataclass(slots=True)
+class _Recorder:
+    """Stands for the executor of a step: it is profiled where it would run, on what it would run on."""
+
+    step: Step
+    files: EngineFiles
+    runs: int
+    threads: int | None
+    found: list[tuple[Part, Profile]] = field(default_factory=list[tuple[Part, Profile]])
+
+    def run(self, feeds: dict[str, object]) -> list[object]:
+        step = self.step
+        subject = Subject(step.engine, self.files, step.options, step.inputs, step.outputs)
+        found, results = _profile_one(subject, feeds, self.runs, self.threads)
+        made = {entry.name: value for entry, value in zip(step.outputs, results, strict=True)}
+        self.found.append((Part(step.part, step.engine, found.run_ms, _passed(feeds), _passed(made)), found))
+        return results
+
+    def close(self) -> None:
+        """Nothing to do: a profile leaves nothing open."""
+
+
+def _profile_plan(manifest: Manifest, files: EngineFiles, feeds: dict[str, object], runs: int, threads: int | None) -> Profile:
+    """The profiles of the steps of the variant that the feeds choose, one after the other."""
+    found: list[tuple[Part, Profile]] = []
+
+    def build(step: Step) -> _Recorder:
+        if step.part not in files.parts:
+            raise ArtifactError(f"the artifact has no folder {step.part}, which its plan needs")
+        return _Recorder(step, files.parts[step.part], runs, threads, found)
+
+    plan = Plan.from_bytes(files.read(PLAN_FILE))
+    PlanExecutor(plan, manifest.inputs, manifest.outputs, build).run(feeds)
+    kernels: list[Kernel] = []
+    calls: list[Call] = []
+    begin = 0.0
+    for part, each in found:
+        moved = {kernel: replace(kernel, part=part.name) for kernel in each.kernels}
+        kernels.extend(moved.values())
+        calls.extend(Call(moved[call.kernel], begin + call.start, call.duration) for call in each.calls)
+        begin = max(begin + each.run_ms * 1e3, max((c.start + c.duration for c in calls), default=0.0))
+    profiles: Sequence[Profile] = [each for _, each in found]
+    return Profile(
+        manifest.engine,
+        max(each.threads for each in profiles),
+        min(each.runs for each in profiles),
+        sum(each.run_ms for each in profiles),
+        tuple(kernels),
+        tuple(calls),
+        tuple(part for part, _ in found),
     )
-    runs: list[_Run] = []
-    position = 0
-    for run in whole:
-        while position < len(kernels) and kernels[position]["ts"] < run["ts"]:
-            position += 1
-        begin, end = position, run["ts"] + run["dur"]
-        while position < len(kernels) and kernels[position]["ts"] < end:
-            position += 1
-        runs.append(_Run(run["ts"], run["dur"], tuple(_events(kernels[begin:position]))))
-    return runs
 
 
-def _events(recorded: Sequence[dict[str, Any]]) -> Iterator[_Event]:
-    """The events of one run with the time of those inside taken off; an event is inside one that ends later."""
-    inside = [0] * len(recorded)
-    open_events: list[int] = []
-    for index, event in enumerate(recorded):
-        while open_events and event["ts"] >= recorded[open_events[-1]]["ts"] + recorded[open_events[-1]]["dur"]:
-            open_events.pop()
-        if open_events:
-            inside[open_events[-1]] += event["dur"]
-        open_events.append(index)
-    for event, others in zip(recorded, inside, strict=True):
-        arguments = event["args"]
-        key = (event["name"].removesuffix(_SUFFIX), str(arguments.get("op_name", "")), str(arguments.get("node_index", "")))
-        yield _Event(key, event["ts"], event["dur"], max(0, event["dur"] - others), arguments)
+def _passed(values: Mapping[str, Any]) -> tuple[Passed, ...]:
+    return tuple(Passed(name, _bytes(value)) for name, value in values.items())
 
 
-def _profile(runs: Sequence[_Run], sources: Mapping[str, tuple[Provenance, ...]], engine: str, threads: int) -> Profile:
-    times = [run.times() for run in runs]
-    counts: dict[tuple[str, str, str], int] = defaultdict(int)
-    first: dict[tuple[str, str, str], _Event] = {}
-    for run in runs:
-        for event in run.events:
-            counts[event.key] += 1
-            first.setdefault(event.key, event)
-    kernels = {
-        key: Kernel(
-            key[0],
-            key[1],
-            middle_mean([each.get(key, 0) for each in times]) / 1e3,
-            counts[key] / len(runs),
-            sources.get(key[0]) or (sources.get(_nameless(key[1]), ()) if key[0] == f"{key[1]}_{key[2]}" else ()),
-            _shapes(event.arguments.get("input_type_shape")),
-            _shapes(event.arguments.get("output_type_shape")),
-        )
-        for key, event in first.items()
-    }
-    last = runs[-1]
-    calls = tuple(Call(kernels[each.key], each.start - last.start, each.duration) for each in last.events)
-    run_ms = middle_mean([run.duration for run in runs]) / 1e3
-    return Profile(engine, threads, len(runs), run_ms, tuple(kernels.values()), calls)
+def _bytes(value: Any) -> int | None:
+    """How many bytes an array takes; arrays of objects, and what is none, do not tell."""
+    return int(value.nbytes) if hasattr(value, "nbytes") and value.dtype.kind != "O" else None
 
 
 def middle_mean(values: Sequence[float]) -> float:
@@ -225,8 +223,3 @@ def middle_mean(values: Sequence[float]) -> float:
     cut = len(ordered) // 4
     kept = ordered[cut : len(ordered) - cut]
     return sum(kept) / len(kept)
-
-
-def _shapes(recorded: Any) -> tuple[str, ...]:
-    """Types and shapes as ONNX Runtime records them, such as `[{"float": [1, 3]}]`."""
-    return tuple(f"{dtype}[{','.join(map(str, shape))}]" for entry in recorded or () for dtype, shape in entry.items())

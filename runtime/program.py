@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING
 
 from .artifact import Artifact, StrPath, open_artifact, write_artifact, write_artifact_folder
 from .errors import FeedError
-from .executor import EngineFiles, Executor, build_executor
+from .executor import Elsewhere, EngineFiles, Executor, build_executor
 from .manifest import Manifest, SignatureEntry
 from .signature import FeedChecker, Feeds
-from .weights import WeightView
-from .zip_store import Buffer
 
 if TYPE_CHECKING:
     from typing import Any
@@ -27,11 +24,10 @@ if TYPE_CHECKING:
 class Program:
     """A program ready to run; make one with `load`, `Program.from_artifact` or `Program.from_files`."""
 
-    def __init__(self, manifest: Manifest, files: EngineFiles, threads: int | None = None) -> None:
+    def __init__(self, manifest: Manifest, files: EngineFiles, executor: Executor, threads: int | None = None) -> None:
         self._manifest = manifest
         self._files: EngineFiles | None = files
         self._threads = threads
-        executor: Executor = build_executor(manifest, files, threads)
         self._executor: Executor | None = executor
         self._check = FeedChecker(manifest.inputs, manifest.dims_must_agree).check
         self._execute = executor.run
@@ -40,22 +36,22 @@ class Program:
     @staticmethod
     def from_artifact(artifact: Artifact, threads: int | None = None) -> Program:
         """The program in an opened artifact; raises EngineFailure where its engine cannot build it."""
-        program = Program(artifact.manifest, EngineFiles.from_artifact(artifact), threads)
+        program = Program.from_files(artifact.manifest, EngineFiles.from_artifact(artifact), threads)
         artifact.forget_pages()  # checking the hashes and building the session have read all of it
         return program
 
     @staticmethod
-    def from_files(
-        manifest: Manifest,
-        files: Mapping[str, Sequence[Buffer]],
-        weights: Mapping[str, WeightView],
-        threads: int | None = None,
-    ) -> Program:
+    def from_files(manifest: Manifest, files: EngineFiles, threads: int | None = None) -> Program:
         """A program from what a compiler holds in memory, nothing copied or hashed.
 
-        `files` are the engine's files without the weights; `weights` have to stay as they are while the program lives.
+        The weights have to stay as they are while the program lives.
         """
-        return Program(manifest, EngineFiles(files, weights), threads)
+        return Program(manifest, files, build_executor(manifest, files, threads), threads)
+
+    @staticmethod
+    def elsewhere(manifest: Manifest, files: EngineFiles, reason: str) -> Program:
+        """A program for another machine: it can be saved, and running it raises EngineFailure with `reason`."""
+        return Program(manifest, files, Elsewhere(manifest.target, reason))
 
     @property
     def manifest(self) -> Manifest:
@@ -71,6 +67,11 @@ class Program:
     def outputs(self) -> tuple[SignatureEntry, ...]:
         """The outputs, in order."""
         return self._manifest.outputs
+
+    @property
+    def files(self) -> EngineFiles:
+        """What it was made from; raises FeedError where it is closed."""
+        return self._open_files()
 
     def run(self, feeds: Feeds) -> dict[str, Output]:
         """The outputs by name, in signature order.

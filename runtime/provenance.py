@@ -11,10 +11,12 @@ import re
 from collections import defaultdict
 from collections.abc import Container, Iterator, Sequence, Set
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, TypeVar, cast
 
 if TYPE_CHECKING:
     from onnx import GraphProto, NodeProto
+
+Known = TypeVar("Known")
 
 LOCATION_KEY = "irc.location"
 HISTORY_KEY = "irc.history"
@@ -123,7 +125,7 @@ def trace_back(given: Steps, made: Steps) -> list[tuple[Step, ...]]:
         region = () if index in found else regions.behind(node.outputs, still_there, same)
         if region:
             found[index] = region
-    _spread(made.nodes, found)
+    spread(made.nodes, found)
     return [found.get(index, ()) for index in range(len(made.nodes))]
 
 
@@ -167,16 +169,16 @@ class _Regions:
         return any(self._users[output] - users for output in node.outputs)
 
 
-def _spread(nodes: Sequence[Step], found: dict[int, tuple[Step, ...]]) -> None:
+def spread(nodes: Sequence[Step], found: dict[int, tuple[Known, ...]]) -> None:
     """Give a node that stands for nothing what its first known user stands for, else what its first known producer does."""
-    users: dict[str, tuple[Step, ...]] = {}
+    users: dict[str, tuple[Known, ...]] = {}
     for index in range(len(nodes) - 1, -1, -1):
         known = [users[name] for name in nodes[index].outputs if name in users]
         if index not in found and known:
             found[index] = known[0]
         if index in found:
             users.update(dict.fromkeys(nodes[index].inputs, found[index]))
-    makers: dict[str, tuple[Step, ...]] = {}
+    makers: dict[str, tuple[Known, ...]] = {}
     for index, node in enumerate(nodes):
         known = [makers[name] for name in node.inputs if name in makers]
         if index not in found and known:

@@ -16,6 +16,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from .scratch import Held, new_folder
 from .weights import WEIGHTS_FILE, WeightView, layout_weights
 
 _IN_MEMORY = frozenset({"tmpfs", "ramfs"})
@@ -33,13 +34,17 @@ def spill(weights: Mapping[str, WeightView], names: Collection[str]) -> Mapping[
     place = _disk_with(size) if size else None
     if place is None:
         return weights
-    folder = Path(tempfile.mkdtemp(prefix="irc-weights-", dir=place)).resolve()
+    try:
+        held = new_folder("weights", place)
+    except OSError:  # as where there is no disk
+        return weights
+    folder = held.path
     try:
         whole = _written(folder / WEIGHTS_FILE, [(layout[name][0], weights[name].data) for name in names])
     except OSError:  # the disk is full after all: then they stay in memory, as where there is none
-        shutil.rmtree(folder, ignore_errors=True)
+        _remove(held, os.getpid())
         return weights
-    weakref.finalize(whole.obj, _remove, folder, os.getpid())
+    weakref.finalize(whole.obj, _remove, held, os.getpid())
     spilled = {name: whole[layout[name][0] : sum(layout[name])] for name in names}
     return {n: replace(w, data=spilled[n], folder=folder) if n in spilled else w for n, w in weights.items()}
 
@@ -61,16 +66,21 @@ def _written(path: Path, chunks: Iterable[tuple[int, memoryview]]) -> memoryview
         return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
 
 
-def _remove(folder: Path, owner: int) -> None:
+def _remove(held: Held, owner: int) -> None:
     if os.getpid() == owner:  # a forked process has the views too, but not the file
-        shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(held.path, ignore_errors=True)
+        held.release()
 
 
 def _disk_with(size: int) -> Path | None:
     """A folder for temporary files on a disk with twice the room; a file system in memory is none."""
     if sys.platform != "linux":
         return None  # nowhere else has it been measured, and an open file cannot be removed everywhere
-    for folder in (Path(tempfile.gettempdir()), Path("/var/tmp")):
+    try:
+        usual = [Path(tempfile.gettempdir())]
+    except FileNotFoundError:  # there is none that can be written to
+        usual = []
+    for folder in (*usual, Path("/var/tmp")):
         usable = folder.is_dir() and os.access(folder, os.W_OK) and not _is_in_memory(folder)
         if usable and shutil.disk_usage(folder).free > 2 * size:
             return folder

@@ -15,7 +15,6 @@ import re
 import signal
 import sys
 import time
-import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TextIO
@@ -24,7 +23,7 @@ import numpy as np
 
 from .artifact import is_artifact
 from .errors import EngineFailure, RunError
-from .inputs import random_inputs, read_inputs
+from .inputs import random_inputs, read_inputs, write_arrays
 from .manifest import Kind, SignatureEntry
 
 Run = Callable[[dict[str, object]], list[Any]]
@@ -42,6 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _serve(options, protocol)
     except RunError as error:
         _say(protocol, {"failure": str(error)})
+    except OSError as error:
+        _say(protocol, {"failure": f"{error.filename or 'its outputs'}: {(error.strerror or str(error)).lower()}"})
     except MemoryError:
         _say(protocol, {"failure": "it needs more memory than there is"})
     return 0
@@ -57,6 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--dim", action="append", default=[])
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--seconds", type=float, default=0.4)
+    parser.add_argument("--engine", choices=("onnxruntime", "openvino"), default="onnxruntime")
     parser.add_argument("--no-optimize", action="store_true")
     return parser
 
@@ -74,7 +76,7 @@ def _serve(options: argparse.Namespace, protocol: TextIO) -> None:
     first = time.perf_counter() - fed
     named = dict(zip(outputs, results, strict=True))
     if options.outputs:
-        _write_arrays(options.outputs, {name: _comparable(value) for name, value in named.items()})
+        write_arrays(options.outputs, {name: _comparable(value) for name, value in named.items()})
     error = relative_error(named, options.reference) if options.reference else None
     differs = error == float("inf")
     ready = {"load_ms": (loaded - begin) * 1e3, "first_run_ms": first * 1e3, "threads": threads}
@@ -95,6 +97,8 @@ def _load(options: argparse.Namespace) -> tuple[Run, tuple[SignatureEntry, ...],
         program_run = program.run
         names = [each.name for each in program.outputs]
         return lambda feeds: list(program_run(feeds).values()), program.inputs, names, options.threads
+    if options.engine == "openvino":
+        return _load_in_openvino(options)
     import onnxruntime
 
     session_options = onnxruntime.SessionOptions()
@@ -110,6 +114,20 @@ def _load(options: argparse.Namespace) -> tuple[Run, tuple[SignatureEntry, ...],
         raise EngineFailure(f"ONNX Runtime cannot load it: {_short(error)}") from error
     inputs = tuple(_entry(each) for each in session.get_inputs())
     return _guarded(session.run), inputs, [each.name for each in session.get_outputs()], options.threads
+
+
+def _load_in_openvino(options: argparse.Namespace) -> tuple[Run, tuple[SignatureEntry, ...], list[str], int | None]:
+    """As `_load`, for a file that OpenVINO reads by itself."""
+    import openvino
+
+    from .openvino_executor import plain_run, reason
+
+    try:
+        model = openvino.Core().read_model(options.model)
+        run, inputs, outputs = plain_run(model, options.threads)
+    except Exception as error:  # OpenVINO's exceptions have no common base but Exception
+        raise EngineFailure(f"OpenVINO cannot load it: {reason(error)}") from error
+    return run, inputs, outputs, options.threads
 
 
 def _guarded(session_run: Callable[..., Sequence[Any]]) -> Run:
@@ -184,14 +202,6 @@ def _comparable(value: Any) -> np.ndarray:
     if array.dtype.kind == "O":
         return _text(array.tolist()).reshape(array.shape) if array.ndim else _text(value)
     return array if array.dtype.kind in "biufcU" else array.astype(np.float64)
-
-
-def _write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    """What `numpy.savez` writes, with any name: it would take an output called `file` for its own parameter."""
-    with zipfile.ZipFile(path, "w") as archive:
-        for name, array in arrays.items():
-            with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
-                np.lib.format.write_array(entry, array, allow_pickle=False)
 
 
 def _text(value: Any) -> np.ndarray:

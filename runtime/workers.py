@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import queue
+import signal
 import subprocess
 import sys
 import tempfile
@@ -11,8 +12,16 @@ import threading
 from collections.abc import Sequence
 from types import TracebackType
 
-from .errors import EngineFailure
+from .errors import ArtifactError, EngineFailure
+from .scratch import no_scratch
 from .strict_json import Fields, parse_object
+
+_LAST_BREATH = 2.0
+"""Seconds that a process may take to end once it says nothing more."""
+
+
+class Late(EngineFailure):
+    """No answer yet; the process may be slow, or hang."""
 
 
 class Worker:
@@ -20,20 +29,30 @@ class Worker:
 
     def __init__(self, name: str, arguments: Sequence[str], module: str = f"{__package__}.worker") -> None:
         self.name = name
-        self._complaints = tempfile.TemporaryFile()  # noqa: SIM115  closed in __exit__, after the process
+        try:
+            self._complaints = tempfile.TemporaryFile()  # noqa: SIM115  closed in __exit__, after the process
+        except OSError as error:
+            raise no_scratch(tempfile.tempdir or "the folder for temporary files", error) from error
         paths = [each for each in sys.path if each]
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", module, *arguments],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._complaints,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(paths), "IRC_PARENT": str(os.getpid())},
-        )
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-m", module, *arguments],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._complaints,
+                process_group=0,  # Ctrl-C is for the parent, which decides what becomes of its processes
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(paths), "IRC_PARENT": str(os.getpid())},
+            )
+        except OSError as error:
+            self._complaints.close()
+            raise EngineFailure(
+                f"no process can be started: {(error.strerror or str(error)).lower()}", location=name
+            ) from error
         self._lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
         threading.Thread(target=self._listen, daemon=True).start()
 
     def ask(self, line: str) -> None:
-        """Send a line; that nobody reads it any more shows at the answer."""
+        """Send a line; that nobody reads it any more is seen at the answer."""
         assert self._process.stdin is not None
         try:
             self._process.stdin.write(line.encode() + b"\n")
@@ -42,14 +61,17 @@ class Worker:
             return
 
     def answer(self, timeout: float) -> Fields:
-        """The next line, waited for at most `timeout` seconds; raises EngineFailure where none comes."""
+        """The next line, waited for at most `timeout` seconds; raises Late where none comes, EngineFailure where none will."""
         try:
             line = self._lines.get(timeout=timeout)
         except queue.Empty:
-            raise EngineFailure(f"did not answer within {timeout:g} s", location=self.name) from None
+            raise Late(f"did not answer within {timeout:.3g} s", location=self.name) from None
         if not line:
             raise self._death()
-        fields = parse_object(line, self.name)
+        try:
+            fields = parse_object(line, self.name)
+        except ArtifactError as error:
+            raise EngineFailure(f"its process said what is no answer: {error.message}", location=self.name) from error
         failure = fields.optional_text("failure")
         if failure is not None:
             raise EngineFailure(failure, location=self.name)
@@ -59,6 +81,11 @@ class Worker:
         """Let the process end; the largest memory it had, in MiB."""
         self.ask("stop")
         return self.answer(timeout).optional_number("peak_memory") or 0.0
+
+    def kill(self) -> None:
+        """End the process at once."""
+        self._process.kill()
+        self._process.wait()
 
     def __enter__(self) -> Worker:
         return self
@@ -86,9 +113,18 @@ class Worker:
         self._lines.put(b"")
 
     def _death(self) -> EngineFailure:
-        code = self._process.wait()
+        try:
+            code = self._process.wait(timeout=_LAST_BREATH)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            return EngineFailure("its process stopped answering", location=self.name)
         self._complaints.seek(0)
         said = self._complaints.read()[-10_000:].decode("utf-8", "replace").strip().splitlines()
-        how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
+        how = f"was killed by {_signal_name(-code)}" if code < 0 else f"ended with exit code {code}"
         last = f": {said[-1].strip()[:300]}" if said else ""
         return EngineFailure(f"its process {how}{last}", location=self.name)
+
+
+def _signal_name(number: int) -> str:
+    names = {each.value: each.name for each in signal.Signals}
+    return names.get(number, f"signal {number}")

@@ -1,5 +1,6 @@
 """ONNX Runtime as an engine: which ops its CPU kernels take, and graphs as the ONNX models it loads."""
 
 from .engine import OnnxRuntime
+from .package import GPU, Package, install_gpu, package, read_package
 
-__all__ = ["OnnxRuntime"]
+__all__ = ["GPU", "OnnxRuntime", "Package", "install_gpu", "package", "read_package"]

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from importlib import metadata
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from irc.ir import DType, Graph, Op, Tensor, UnsupportedError, Use, clone_graph, emit, schema
 from irc.passes import Context, Rule, unfused
-from irc.runtime import WEIGHTS_FILE, OnnxRuntimeOptions, OptionValue, WeightView, layout_weights, spill
+from irc.runtime import WEIGHTS_FILE, OnnxRuntimeOptions, OptionValue, WeightView, layout_weights, spill, tensorrt_library
 
 from ..engine import YES, EngineFiles, Verdict, weight_view
-from ..targets import Target
+from ..targets import Kind, Target
 from .forms import RULES, legalize
+from .forms.epilogue import RULES as CPU_ONLY
 from .kernels import why_not
+from .package import GPU, install_gpu, package
 
 # Below this, ops mean other things under the same form (GroupNormalization), so older models are not written.
 OLDEST_EMITTED = 21
@@ -30,20 +31,62 @@ KEPT_INLINE = frozenset({DType.STR, DType.C64, DType.C128, DType.F8E8M0, DType.F
 # Fusions of ONNX Runtime that make models slower: see normalization.py, matmul.py and activation.py in forms.
 SLOWER = ("SkipLayerNormFusion", "BiasSkipLayerNormFusion", "MatMulAddFusion", "BiasGeluFusion")
 
+PROVIDERS = {
+    Kind.CPU: ("CPUExecutionProvider",),
+    Kind.CUDA: ("CUDAExecutionProvider", "CPUExecutionProvider"),
+}
+"""ONNX Runtime's word for its sets of kernels, best first."""
+
+ON_CUDA = {
+    "CUDAExecutionProvider.arena_extend_strategy": "kSameAsRequested",
+    "CUDAExecutionProvider.cudnn_conv_algo_search": "EXHAUSTIVE",
+    "CUDAExecutionProvider.do_copy_in_default_stream": "1",
+    "CUDAExecutionProvider.use_tf32": "0",
+}
+"""f32 stays f32; cuDNN's better heuristic chooses convolutions; memory grows by what is asked for, not to the next power of
+two; copies wait for the kernels before them, without which some models race (microsoft/onnxruntime#4829)."""
+
+VARIANTS_ON_CUDA = {
+    "NHWC": {"CUDAExecutionProvider.prefer_nhwc": "1"},
+    "CUDA graph": {"CUDAExecutionProvider.enable_cuda_graph": "1"},
+    "NHWC, CUDA graph": {"CUDAExecutionProvider.prefer_nhwc": "1", "CUDAExecutionProvider.enable_cuda_graph": "1"},
+}
+"""What pays for some models only: convolutions in the layout of tensor cores, and launching all kernels at once."""
+
+TENSORRT_PROVIDER = "TensorrtExecutionProvider"
+
+ON_TENSORRT = {
+    "TensorrtExecutionProvider.trt_bf16_enable": "0",
+    "TensorrtExecutionProvider.trt_engine_cache_enable": "0",
+    "TensorrtExecutionProvider.trt_fp16_enable": "0",
+    "TensorrtExecutionProvider.trt_int8_enable": "0",
+    "TensorrtExecutionProvider.trt_timing_cache_enable": "0",
+}
+"""The precision is the graph's, and nothing is written to a disk: an engine is built whenever a session is made."""
+
 
 @dataclass(frozen=True)
 class OnnxRuntime:
-    """ONNX Runtime with its CPU kernels."""
+    """ONNX Runtime with its CPU kernels, and on NVIDIA GPUs with those of its CUDA provider before them."""
 
     name: str = "onnxruntime"
 
     @property
     def version(self) -> str:
         """The installed version, or an empty string."""
-        try:
-            return metadata.version("onnxruntime")
-        except metadata.PackageNotFoundError:
-            return ""
+        return package().version
+
+    def serves(self, target: Target) -> Verdict:
+        """All targets: what it is given is the same for each, and the kernels are those of the machine it runs on."""
+        return YES if self.version else Verdict("it is not installed (pip install onnxruntime)")
+
+    def runs(self, target: Target) -> Verdict:
+        """On a GPU, where the package with kernels for it is installed."""
+        if target.not_here:
+            return Verdict(target.not_here)
+        if target.kind is Kind.CUDA and package().name != GPU:
+            return Verdict(f"its kernels for NVIDIA GPUs are missing ({install_gpu()})")
+        return YES
 
     def takes(self, op: Op, target: Target) -> Verdict:
         """Whether a CPU kernel takes `op` at some opset that says the same."""
@@ -52,13 +95,18 @@ class OnnxRuntime:
             return YES
         return Verdict(reason)
 
-    def settings(self, opt_level: int) -> Sequence[Mapping[str, OptionValue]]:
+    def settings(self, opt_level: int, target: Target) -> Sequence[Mapping[str, OptionValue]]:
         """None of its optimizations where answers must not change by a bit; else all, and less and less of them.
 
-        Convolutions in blocked layout add up in another order, which shows where a Sigmoid behind them is nearly 0.
+        Convolutions in blocked layout add up in another order, which shows where a Sigmoid behind them is nearly 0. On a GPU,
+        the CPU's kernels take what the GPU has none for.
         """
         if opt_level < 2:
-            return (OnnxRuntimeOptions(optimization="disable").to_manifest(),)
+            plain = _on_cuda(optimization="disable") if target.kind is Kind.CUDA else OnnxRuntimeOptions(optimization="disable")
+            return (plain.to_manifest(),)
+        if target.kind is Kind.CUDA:  # what is left out below was measured on CPUs
+            levels = ("all", "extended", "basic", "disable")
+            return tuple(_on_cuda(optimization=level).to_manifest() for level in levels)
         without = (*OnnxRuntimeOptions().disabled_optimizers, *SLOWER)
         chosen = (
             OnnxRuntimeOptions(optimization="all", disabled_optimizers=without),
@@ -66,6 +114,20 @@ class OnnxRuntime:
             *(OnnxRuntimeOptions(optimization=level) for level in ("extended", "basic", "disable")),
         )
         return tuple(each.to_manifest() for each in chosen)
+
+    def defaults(self, target: Target) -> Sequence[Mapping[str, OptionValue]]:
+        """All of its own optimizations."""
+        return ((_on_cuda() if target.kind is Kind.CUDA else OnnxRuntimeOptions()).to_manifest(),)
+
+    def variants(self, target: Target) -> Mapping[str, Mapping[str, OptionValue]]:
+        """On a GPU another layout, CUDA graphs, and TensorRT where it is installed."""
+        if target.kind is not Kind.CUDA:
+            return {}
+        found = {name: _on_cuda(options).to_manifest() for name, options in VARIANTS_ON_CUDA.items()}
+        if tensorrt_library():
+            providers = (TENSORRT_PROVIDER, *PROVIDERS[Kind.CUDA])
+            found["TensorRT"] = replace(_on_cuda(ON_TENSORRT), providers=providers).to_manifest()
+        return found
 
     @property
     def forms(self) -> Sequence[Rule]:
@@ -82,7 +144,7 @@ class OnnxRuntime:
         graph = unfused(graph)  # it takes no regions
         if opt_level >= 2:
             assumed, graph = graph.assumed_dims, clone_graph(graph)
-            legalize(graph, context)
+            legalize(graph, context if target.kind is Kind.CPU else _for_gpu(context))
             assumed |= graph.assumed_dims
         emitted = emit(graph, opset=choose_opset(graph), keep_inline=KEPT_INLINE)
         emitted.declare_operands("Attention")  # of operands whose last dim it does not find, it makes results of a wrong size
@@ -90,11 +152,23 @@ class OnnxRuntime:
         ranges = layout_weights(weights).ranges
         model = emitted.refer(lambda name: (WEIGHTS_FILE, *ranges[name]))
         files = {"model.onnx": (model.SerializeToString(deterministic=True),)}
-        shared = shareable(graph, emitted.weights)
+        shared = shareable(graph, emitted.weights) if target.kind is Kind.CPU else ()  # a GPU has its own copy
         if opt_level >= 2:
             weights = spill(weights, waiting(weights, replaced(graph, emitted.weights), shared))
             _move(given, graph, emitted.weights, weights)
         return EngineFiles(files, weights, emitted.op_names, {"shared_weights": shared})
+
+
+def _on_cuda(options: Mapping[str, str] | None = None, optimization: str = "all") -> OnnxRuntimeOptions:
+    return OnnxRuntimeOptions(
+        optimization=optimization, providers=PROVIDERS[Kind.CUDA], provider_options={**ON_CUDA, **(options or {})}
+    )
+
+
+def _for_gpu(context: Context | None) -> Context:
+    """The context without forms that only CPUs have kernels for; what it counts it counts with the one given."""
+    context = Context() if context is None else context
+    return replace(context, disabled=context.disabled | {rule.name for rule in CPU_ONLY})
 
 
 UNTOUCHED = {

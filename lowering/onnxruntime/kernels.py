@@ -9,6 +9,7 @@ from typing import Any
 
 from irc.ir import Op, schema
 
+from .package import GPU, package
 from .trial import is_expanded
 
 NEWEST_OPSET = 26
@@ -48,10 +49,12 @@ def why_not(op: Op, opset: int) -> str:
     """Why no CPU kernel runs `op` in a model of that opset, as a clause; empty when one does or ONNX defines it by others."""
     if op.is_a("Constant") or (op.bodies and not op.domain):
         return ""
+    own: Any = None if op.domain else schema.find("", op.name, op.version or opset)  # onnx's stubs do not know all of it
+    if package().name == GPU and (op.domain or (own is not None and own.since_version <= NEWEST_OPSET)):
+        return _tried(op, opset)
     candidates = kernels().get((op.domain, op.name), ())
     if op.domain:
         return "" if candidates else f"no kernel for {op.qualified_name} is registered"
-    own: Any = schema.find("", op.name, op.version or opset)  # onnx's stubs do not know all of it
     if own is None:
         return f"ONNX has no op {op.name} at opset {op.version or opset}"
     if own.since_version > NEWEST_OPSET:
@@ -65,6 +68,11 @@ def why_not(op: Op, opset: int) -> str:
     if not serving:
         return f"no kernel for {op.name} of opset {own.since_version} is registered"
     return f"no kernel for {op.name} takes {', '.join(sorted({t for _, t in types}))}"
+
+
+def _tried(op: Op, opset: int) -> str:
+    """As `why_not`, without the list of kernels: the package for GPUs ends the process at it where a library is missing."""
+    return "" if is_expanded(op, opset) else f"ONNX Runtime makes no session of {op.qualified_name} alone at opset {opset}"
 
 
 def _types(op: Op, own: Any) -> list[tuple[str, str]]:

@@ -12,7 +12,7 @@ from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from irc.ir import Graph, capture, clone_graph, evaluate, to_model, verify
-from irc.lowering import distance
+from irc.lowering import distance, find_target
 from irc.lowering.onnxruntime import OnnxRuntime
 from irc.lowering.onnxruntime.forms import legalize
 from irc.passes import Context
@@ -77,7 +77,7 @@ def assert_same(
 
 def optimized(graph: Graph, feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
     """The answers of a graph with all of ONNX Runtime's optimizations that its best setting allows."""
-    best = OnnxRuntime().settings(2)[0]
+    best = OnnxRuntime().settings(2, find_target("cpu"))[0]
     without: Any = best["disabled_optimizers"]
     options = ort.SessionOptions()
     options.log_severity_level = 4

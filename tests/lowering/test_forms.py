@@ -209,7 +209,7 @@ def test_bodies_are_put_in_form_too() -> None:
 
 
 def test_fusions_that_are_slower_are_left_out() -> None:
-    for setting in OnnxRuntime().settings(2)[:2]:
+    for setting in OnnxRuntime().settings(2, find_target("cpu"))[:2]:
         without: Any = setting["disabled_optimizers"]
         assert set(SLOWER) <= set(without)
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from irc.ir import capture, evaluate
-from irc.lowering import CompileOptions, Verify, compile_model, distance, driver, random_outputs
+from irc.lowering import CompileOptions, Target, Verify, compile_model, distance, driver, random_outputs
 from irc.lowering.onnxruntime import OnnxRuntime
 from irc.lowering.verification import LARGEST_PROBE, Agreement, Probe, check, make_probe
 from irc.runtime import EngineFailure, SignatureEntry
@@ -231,7 +231,7 @@ def test_float64_does_not_excuse_an_answer_where_the_reference_is_right() -> Non
 class Skewed(OnnxRuntime):
     """An engine whose first settings are wrong or refused: the executor is told so by the patch below."""
 
-    def settings(self, opt_level: int) -> Any:
+    def settings(self, opt_level: int, target: Target) -> Any:
         return ({"optimization": "all"}, {"optimization": "basic"}, {"optimization": "disable"})
 
 
@@ -240,13 +240,14 @@ def skew(monkeypatch: pytest.MonkeyPatch, how: dict[str, str]) -> None:
     monkeypatch.setattr(driver, "ENGINES", (Skewed(),))
     original = driver.Program.from_files
 
-    def from_files(manifest: Any, files: Any, weights: Any) -> Any:
+    def from_files(manifest: Any, files: Any) -> Any:
         fate = how.get(manifest.engine_options["optimization"], "")
         if fate == "refused":
             raise EngineFailure("it does not like it")
         if fate == "wrong":
-            weights = {name: replace(view, data=memoryview(bytes(view.data.nbytes))) for name, view in weights.items()}
-        return original(manifest, files, weights)
+            zeros = {name: replace(view, data=memoryview(bytes(view.data.nbytes))) for name, view in files.weights.items()}
+            files = replace(files, weights=zeros)
+        return original(manifest, files)
 
     monkeypatch.setattr(driver.Program, "from_files", staticmethod(from_files))
 

@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from irc.runtime import Manifest, OnnxRuntimeOptions, Program, SignatureEntry, WeightView, layout_weights
+from irc.runtime import EngineFiles, Manifest, OnnxRuntimeOptions, Program, SignatureEntry, WeightView, layout_weights
 
 CODES = {"f32": 1, "u8": 2, "i8": 3, "i64": 7, "str": 8, "bool": 9, "f16": 10, "bf16": 16, "i4": 22}
 
@@ -68,7 +68,7 @@ def program(
         dims_must_agree=dims_must_agree,
     )
     files = {"model.onnx": [model(nodes, inputs, outputs, weights, inline)]}
-    return Program.from_files(manifest, files, weights or {})
+    return Program.from_files(manifest, EngineFiles(files, weights or {}))
 
 
 def mlp() -> tuple[Program, np.ndarray, np.ndarray]:

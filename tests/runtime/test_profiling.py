@@ -10,7 +10,16 @@ import onnx
 import pytest
 from onnx import helper
 
-from irc.runtime import FeedError, Kernel, OnnxRuntimeOptions, Profile, Program, Provenance, SignatureEntry, profiling
+from irc.runtime import (
+    FeedError,
+    Kernel,
+    OnnxRuntimeOptions,
+    Profile,
+    Program,
+    Provenance,
+    SignatureEntry,
+    onnxruntime_profiling,
+)
 from irc.runtime.profiling import middle_mean
 from irc.runtime.provenance import Step, Steps, read_sources, trace_back
 
@@ -104,7 +113,7 @@ def test_a_program_still_runs_after_it_was_profiled() -> None:
 
 
 def test_no_more_is_recorded_than_fits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(profiling, "MOST_CALLS", 2)
+    monkeypatch.setattr(onnxruntime_profiling, "MOST_CALLS", 2)
     built, _, _ = mlp()
     assert built.profile({"x": np.ones((2, 4), np.float32)}, runs=10_000).runs <= 2
 

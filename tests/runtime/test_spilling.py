@@ -25,6 +25,7 @@ from irc.runtime import (
 from irc.runtime import spilling as module
 from irc.runtime.heap import trimmed_heap
 from irc.runtime.onnxruntime_weights import supplied
+from irc.runtime.scratch import Held
 
 from .models import program, view
 
@@ -72,7 +73,7 @@ def test_the_file_goes_away_with_the_last_view(disk: Path) -> None:
 
 
 def test_the_file_is_the_process_s_that_wrote_it(disk: Path) -> None:
-    module._remove(disk, os.getpid() + 1)
+    module._remove(Held(disk, None), os.getpid() + 1)
     assert disk.is_dir()
 
 

@@ -103,7 +103,7 @@ def test_too_little_memory(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> Non
         ("compile good.onnx -O1", compiling, "compile_options"),
         ("opt good.onnx", opt, "compile_options"),
         ("run good.onnx --random", models, "open_program"),
-        ("inspect good.onnx", inspecting, "open_graph"),
+        ("inspect good.onnx", inspecting, "open_subject"),
     ],
 )
 def test_a_defect_leaves_a_reproducer(
@@ -124,7 +124,7 @@ def test_a_defect_leaves_a_reproducer(
 
 
 def test_a_defect_where_nothing_can_be_written(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inspecting, "open_graph", fail_with(ZeroDivisionError("oh")))
+    monkeypatch.setattr(inspecting, "open_subject", fail_with(ZeroDivisionError("oh")))
     monkeypatch.setattr("tempfile.mkdtemp", full)
     said = shell.run("inspect", "good.onnx")
     assert said.code == ENGINE

@@ -77,7 +77,9 @@ LINES = [
     ("compile good.onnx --threads 0", "--threads is wrong", "greater than or equal to 1"),
     ("compile good.onnx --threads many", "--threads is wrong", "valid integer"),
     ("compile good.onnx --rewrite-limit -1", "--rewrite-limit is wrong", "greater than or equal to 0"),
-    ("compile good.onnx --target gpu", "no target 'gpu'", "cpu, cuda"),
+    ("compile good.onnx --target gpu", "no target 'gpu'", "cpu, arm64, cuda"),
+    ("compile good.onnx --target edge.toml", "no file 'edge.toml'", "irc targets"),
+    ("targets cpuu", "no target 'cpuu'", "did you mean cpu?"),
     ("compile good.onnx --target cpuu", "no target 'cpuu'", "did you mean cpu?"),
     ("compile good.onnx --engine onnxruntim", "no engine 'onnxruntim'", "did you mean onnxruntime?"),
     ("compile good.onnx --engine tvm", "no engine 'tvm'", "onnxruntime"),
@@ -132,10 +134,10 @@ def test_a_wrong_command_line(shell: Shell, line: str, what: str, way_out: str) 
     assert way_out in text
 
 
-def test_a_target_that_cannot_be_served(shell: Shell) -> None:
-    text = refuse(shell, UNSUPPORTED, "compile", "good.onnx", "--target", "cuda")
-    assert "cuda" in text
-    assert "--target cpu" in text
+def test_a_target_that_an_engine_does_not_serve(shell: Shell) -> None:
+    text = refuse(shell, UNSUPPORTED, "compile", "good.onnx", "--target", "cuda", "--engine", "openvino")
+    assert "openvino does not serve the target cuda" in text
+    assert "(use --" in text
 
 
 PIPELINES = [

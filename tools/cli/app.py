@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 import typer
 
-from . import bench, bisecting, compare, compiling, inspecting, listings, opt, profiling, rules, running, why
+from . import bench, bisecting, compare, compiling, doctor, inspecting, listings, opt, profiling, rules, running, targets, why
 from .output import Failure, complain
 
 VERBS: dict[str, tuple[Callable[..., None], str]] = {
@@ -25,8 +25,8 @@ VERBS: dict[str, tuple[Callable[..., None], str]] = {
     "rules": (rules.rules_command, "List the rewrite rules, and how often each applies."),
     "why": (why.why_command, "Say why rewrites did not apply."),
     "passes": (listings.passes_command, "List the passes and levels."),
-    "targets": (listings.targets_command, "List the targets and their engines."),
-    "doctor": (listings.doctor_command, "Check this installation."),
+    "targets": (targets.targets_command, "List the targets and their engines."),
+    "doctor": (doctor.doctor_command, "Check this installation."),
 }
 EVERYWHERE = "With every verb: --debug prints the traceback of an error; --untrusted works in a child process with limits."
 

@@ -44,13 +44,12 @@ def bench_command(
     as_json: flags.JsonFlag = False,
 ) -> None:
     """Measure a program; what is no artifact is compiled first, and that is measured too."""
-    from irc.ir import parse_dims
     from irc.runtime import Workload, compare
 
-    from .feeds import check_complete, check_dims, read_feeds
+    from .feeds import check_complete, check_dims, one_size_each, read_feeds
 
     _check_files(model, against or ())
-    sizes = parse_dims(dim or [])
+    sizes = one_size_each(dim or [])
     with tempfile.TemporaryDirectory(prefix="irc-bench-") as folder:
         artifact, compiled_in, inputs, examples = _compiled(model, level, threads, trust_pickle, Path(folder))
         check_dims(inputs, sizes)

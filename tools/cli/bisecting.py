@@ -78,7 +78,7 @@ def bisect_command(
 ) -> None:
     """Find the first rewrite, or engine optimization, that breaks the answer or the speed, and print how to see it."""
     from irc.ir import UsageError, clone_graph, specialize
-    from irc.lowering import Verify, find_engine, find_target, pass_manager
+    from irc.lowering import Verify, find_engine, find_target, pass_manager, settings_of
     from irc.passes import registry
 
     from .models import open_model
@@ -108,7 +108,7 @@ def bisect_command(
     manager.trace = True
     manager.run(clone_graph(graph))
     total = sum(record.changes for record in manager.records)
-    settings = {**find_engine(engine or "onnxruntime").settings(level)[0], **options.engine_options}
+    settings = {**settings_of(find_engine(engine or "onnxruntime"), level, find_target(target))[0], **options.engine_options}
     workshop = Workshop(graph, replace(options, verify=Verify.NOTHING, inputs=None, dims={}, shapes={}))
     common = _common_flags(target, engine, level, passes, load, disable, dim, shape, threads, engine_option)
     case = _Case(model, trust_pickle, inputs, max_error, check, slower_than, common)

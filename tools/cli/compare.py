@@ -36,12 +36,11 @@ def compare_command(
     as_json: flags.JsonFlag = False,
 ) -> None:
     """Compare the answers of two models; what is no artifact is run as it is, by the reference (ONNX Runtime, unoptimized)."""
-    from irc.ir import parse_dims
 
     from .differences import difference
-    from .feeds import random_feeds, read_feeds
+    from .feeds import one_size_each, random_feeds, read_feeds
 
-    sizes = parse_dims(dim or [])
+    sizes = one_size_each(dim or [])
     sources = _opened(model, trust_pickle), _opened(other, trust_pickle)
     with _reference_program(sources[0]) as first, _reference_program(sources[1]) as second:
         check_alike(first, second)

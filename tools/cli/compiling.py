@@ -13,9 +13,9 @@ from . import flags
 from .output import Json, check_file, check_folder, note, print_json, print_table, seconds, size
 
 if TYPE_CHECKING:
-    from irc.lowering import Compiled, CompileOptions
+    from irc.lowering import Agreement, Compiled, CompileOptions
     from irc.passes import Instrument, PassRecord, Undone
-    from irc.runtime import OptionValue
+    from irc.runtime import Decision, OptionValue, Placement
 
 OutputFlag = Annotated[
     Path | None, typer.Option("--output", "-o", metavar="FILE", help="Where to write; default: MODEL with .irc.")
@@ -33,16 +33,18 @@ def compile_command(
     target: flags.TargetFlag = "cpu",
     engine: flags.EngineFlag = None,
     level: flags.LevelFlag = 2,
+    tune_budget: flags.BudgetFlag = 60.0,
     passes: flags.PassesFlag = None,
     load: flags.LoadFlag = None,
     disable: flags.DisableFlag = None,
     rewrite_limit: flags.LimitFlag = None,
-    dim: flags.DimFlag = None,
+    dim: flags.SizesFlag = None,
     shape: flags.ShapeFlag = None,
     threads: flags.ThreadsFlag = None,
     spin: SpinFlag = None,
     provider: ProviderFlag = None,
     engine_option: flags.EngineOptionFlag = None,
+    strict: flags.StrictFlag = False,
     verify: flags.VerifyFlag = None,
     inputs: flags.VerifyInputsFlag = None,
     dump_ir: flags.DumpFlag = None,
@@ -74,6 +76,8 @@ def compile_command(
         verify,
         inputs,
         engine_option,
+        tune_budget,
+        strict,
     )
     place = output or (default_place(model) if is_torch_model(model) else model.with_suffix(".irc"))
     _check_place(model, place)
@@ -90,14 +94,48 @@ def compile_command(
     parts = compiled.timing
     total = parts.capture + parts.passes + parts.lower
     print(f"{place}: {nodes.before} ops became {nodes.after} in {seconds(total)}, {size(place.stat().st_size)}")
-    placed = ", ".join(f"{p.ops} ops on {p.engine}" for p in compiled.program.manifest.placement)
+    placed = _placed(compiled.program.manifest.placement)
     print(f"placement: {placed}; target {options.target}, level O{options.opt_level}, engine ready in {seconds(parts.load)}")
     if level >= 2 or compiled.agreement.unknown != "not asked for":
         print(f"answers: {compiled.agreement.sentence}")
+    for each in compiled.variants:
+        print(f"variant {each.name}: {_placed(each.placement)}; {each.agreement.sentence}")
     if verify:
         print(f"rewrites: {_checked(compiled)}")
+    if compiled.decisions:
+        print_decisions(compiled.decisions)
     if stats:
         print_statistics(compiled.records)
+
+
+DECISION_COLUMNS = ("candidate", "ms", "error", "what became of it")
+
+
+def _placed(placement: Sequence[Placement]) -> str:
+    return ", ".join(f"{each.ops} ops on {each.engine}" for each in placement)
+
+
+def print_decisions(decisions: Sequence[Decision]) -> None:
+    """A line for each candidate that was considered: its time, its error, and what became of it."""
+    print_table(None, DECISION_COLUMNS, decision_rows(decisions))
+
+
+def decision_rows(decisions: Sequence[Decision]) -> list[tuple[str, ...]]:
+    """The candidates that were considered, as rows of DECISION_COLUMNS."""
+    return [
+        (
+            each.candidate,
+            "–" if each.milliseconds is None else f"{each.milliseconds:.3f}",
+            "–" if each.error is None else f"{each.error:.1e}",
+            f"{each.fate}: {each.why}" if each.why else each.fate,
+        )
+        for each in decisions
+    ]
+
+
+def decisions_json(decisions: Sequence[Decision]) -> list[Json]:
+    """The candidates that were considered, as JSON."""
+    return [each.to_json() for each in decisions]
 
 
 def _checked(compiled: Compiled) -> str:
@@ -132,6 +170,8 @@ def compile_options(
     verify: bool | None = None,
     inputs: Path | None = None,
     engine_option: list[str] | None = None,
+    tune_budget: float = 60.0,
+    strict: bool = False,
 ) -> CompileOptions:
     """The options that the flags stand for. Raises UsageError for a text that is no shape, dim or setting of an engine."""
     from irc.ir import UsageError, parse_dims, parse_shapes
@@ -160,6 +200,8 @@ def compile_options(
         verify={None: Verify.ANSWERS, True: Verify.REWRITES, False: Verify.NOTHING}[verify],
         inputs=inputs,
         engine_options=engine_options,
+        tune_budget=tune_budget,
+        strict=strict,
     )
 
 
@@ -270,8 +312,18 @@ def records_json(records: Sequence[PassRecord]) -> list[Json]:
     ]
 
 
+def _agreement_json(agreement: Agreement) -> dict[str, Json]:
+    return {
+        "agrees": agreement.agrees,
+        "output": agreement.output,
+        "distance": agreement.distance,
+        "unknown": agreement.unknown,
+        "inputs": agreement.inputs,
+    }
+
+
 def _summary(compiled: Compiled, notes: Sequence[str], place: Path) -> dict[str, Json]:
-    manifest, timing, agreement = compiled.program.manifest, compiled.timing, compiled.agreement
+    manifest, timing = compiled.program.manifest, compiled.timing
     assert manifest.nodes is not None
     return {
         "artifact": str(place),
@@ -280,16 +332,19 @@ def _summary(compiled: Compiled, notes: Sequence[str], place: Path) -> dict[str,
         "opt_level": manifest.opt_level,
         "ops": {"before": manifest.nodes.before, "after": manifest.nodes.after},
         "seconds": {"capture": timing.capture, "passes": timing.passes, "lower": timing.lower, "load": timing.load},
-        "placement": [{"engine": p.engine, "ops": p.ops} for p in manifest.placement],
-        "agreement": {
-            "agrees": agreement.agrees,
-            "output": agreement.output,
-            "distance": agreement.distance,
-            "unknown": agreement.unknown,
-            "inputs": agreement.inputs,
-        },
+        "placement": [each.to_json() for each in manifest.placement],
+        "agreement": _agreement_json(compiled.agreement),
+        "variants": [
+            {
+                "dims": dict[str, Json](each.dims),
+                "placement": [p.to_json() for p in each.placement],
+                "agreement": _agreement_json(each.agreement),
+            }
+            for each in compiled.variants
+        ],
         "passes": records_json(compiled.records),
         "undone": undone_json(compiled.undone),
         "unchecked": compiled.unchecked,
+        "decisions": decisions_json(compiled.decisions),
         "notes": list[Json]([*notes, *compiled.notes]),
     }

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from irc.ir import DType, UsageError, closest
+from irc.ir import DType, UsageError, closest, parse_dims
 
 if TYPE_CHECKING:
     from irc.runtime import SignatureEntry
@@ -137,3 +137,12 @@ def _sizes_of(inputs: Sequence[SignatureEntry], given: Mapping[str, Array]) -> d
         if array is not None and entry.shape is not None and len(entry.shape) == array.ndim:
             sizes.update({dim: size for dim, size in zip(entry.shape, array.shape, strict=True) if isinstance(dim, str)})
     return sizes
+
+
+def one_size_each(texts: list[str]) -> dict[str, int]:
+    """The one size of each dim of `--dim`. Raises UsageError for several, which are for compiling: a call has one."""
+    given = parse_dims(texts)
+    for name, size in given.items():
+        if not isinstance(size, int):
+            raise UsageError(f"dim '{name}' is given several sizes, and a call has one", hint="give one of them")
+    return {name: size for name, size in given.items() if isinstance(size, int)}

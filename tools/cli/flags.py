@@ -26,6 +26,10 @@ LevelFlag = Annotated[
     int,
     typer.Option("-O", min=0, max=3, metavar="0..3", help="0 as it is, 1 same bits, 2 same mathematics, 3 measured."),
 ]
+BudgetFlag = Annotated[
+    float,
+    typer.Option("--tune-budget", min=1.0, metavar="SECONDS", help="How long -O3 may take to build and measure candidates."),
+]
 PassesFlag = Annotated[
     str | None,
     typer.Option("--passes", "-p", metavar="PIPELINE", help='Passes to run instead of the level\'s, such as "O2, my-pass".'),
@@ -52,6 +56,18 @@ StatsFlag = Annotated[bool, typer.Option("--stats", help="Print what each pass d
 DimFlag = Annotated[
     list[str] | None,
     typer.Option("--dim", metavar="NAME=N", help="Fix a named dim, or check a range NAME=LOW..HIGH; repeatable."),
+]
+SizesFlag = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--dim",
+        metavar="NAME=N,N",
+        help="Fix a named dim, make a variant for each of several sizes (batch=1,8,32), or check a range NAME=LOW..HIGH; "
+        "repeatable.",
+    ),
+]
+StrictFlag = Annotated[
+    bool, typer.Option("--strict", help="Refuse a second engine, and the CPU for what a GPU has no kernel for.")
 ]
 ShapeFlag = Annotated[
     list[str] | None,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,10 +10,10 @@ import typer
 
 from . import flags
 from .attribution import Attribution, Branch, By, attribute, rows, tree
-from .output import Json, check_file, print_json, print_table, write_whole
+from .output import Json, check_file, print_json, print_table, size, write_whole
 
 if TYPE_CHECKING:
-    from irc.runtime import Kernel, Profile
+    from irc.runtime import Kernel, Part, Passed, Profile
 
 ByFlag = Annotated[
     str, typer.Option("--by", metavar="WHAT", help="module, line, op, or rule: the last rewrite that made an op.")
@@ -45,13 +45,11 @@ def profile_command(
     as_json: flags.JsonFlag = False,
 ) -> None:
     """Show where a run spends its time; inputs that are not given are made up; what is no artifact is compiled first."""
-    from irc.ir import parse_dims
-
     from .compiling import compile_options
-    from .feeds import random_feeds, read_feeds
+    from .feeds import one_size_each, random_feeds, read_feeds
     from .models import open_program
 
-    chosen, sizes = _by(by), parse_dims(dim or [])
+    chosen, sizes = _by(by), one_size_each(dim or [])
     if trace is not None:
         check_file(trace, "--trace", model)
     program, examples = open_program(model, compile_options(level=level, threads=threads), trust_pickle)
@@ -108,6 +106,35 @@ def _print(model: Path, profile: Profile, root: Branch, by: By, separator: str, 
     between = whole - profile.kernels_ms
     listed.append(("(between kernels)", f"{between:.3f}", f"{100 * between / whole:.1f}", ""))
     print_table(None, (by.value, "ms", "%", "kernels"), listed)
+    if profile.parts:
+        print()
+        _print_parts(profile, whole)
+
+
+def _print_parts(profile: Profile, whole: float) -> None:
+    """A row for each part of a program of several, with what passes over its boundaries."""
+    kernels: dict[str, list[float]] = {}
+    for kernel in profile.kernels:
+        kernels.setdefault(kernel.part, []).append(kernel.ms)
+
+    def values(passed: Sequence[Passed]) -> str:
+        return ", ".join(f"{p.name} ({size(p.bytes)})" if p.bytes is not None else p.name for p in passed) or "–"
+
+    listed = [
+        (
+            p.name,
+            p.engine,
+            f"{p.run_ms:.3f}",
+            f"{100 * p.run_ms / whole:.1f}",
+            len(own),
+            f"{sum(own):.3f}",
+            values(p.takes),
+            values(p.makes),
+        )
+        for p in profile.parts
+        for own in (kernels.get(p.name, []),)
+    ]
+    print_table(None, ("piece", "engine", "ms", "%", "kernels", "in them", "takes", "makes"), listed)
 
 
 def _count(number: int, what: str) -> str:
@@ -126,13 +153,24 @@ def _to_json(profile: Profile, to: Mapping[Kernel, Attribution], by: By, separat
         "by": by.value,
         "tree": tree(profile, to, by).to_json()["children"],
         "kernels": kernels,
+        "pieces": [_part_to_json(part) for part in profile.parts],
     }
+
+
+def _part_to_json(part: Part) -> dict[str, Json]:
+    def values(passed: Sequence[Passed]) -> list[Json]:
+        return [{"name": each.name, "bytes": each.bytes} for each in passed]
+
+    boundary: dict[str, Json] = {"takes": values(part.takes), "makes": values(part.makes)}
+    return {"piece": part.name, "engine": part.engine, "run_ms": part.run_ms, **boundary}
 
 
 def _kernel_to_json(kernel: Kernel, where: Attribution, separator: str) -> dict[str, Json]:
     return {
         "name": kernel.name,
         "op": kernel.op,
+        "implementation": kernel.implementation,
+        "piece": kernel.part,
         "ms": kernel.ms,
         "calls": kernel.calls,
         "attributed": bool(kernel.sources),

@@ -1,4 +1,4 @@
-"""A profile as a trace that ui.perfetto.dev and chrome://tracing open: the kernels of one run, and the modules they are in.
+"""A profile as a trace that ui.perfetto.dev and chrome://tracing open: the kernels of one run, their modules and pieces.
 
 The form is the JSON Object Format of Chrome's Trace Event Format: complete events (`ph` X) with microseconds, and metadata.
 """
@@ -16,23 +16,25 @@ if TYPE_CHECKING:
 
     from .output import Json
 
-KERNELS, MODULES = 1, 2
+KERNELS, MODULES, PIECES = 1, 2, 3
 """The tracks of a trace."""
 _PROCESS = 1
 
 
 def trace_file(profile: Profile, to: Mapping[Kernel, Attribution], title: str, separator: str) -> bytes:
     """The trace of a profile's last run, in UTF-8."""
-    events = [*_names(title), *_kernels(profile, to, separator), *_modules(profile, to, separator)]
+    tracks = {KERNELS: "kernels", MODULES: "modules", **({PIECES: "pieces"} if profile.parts else {})}
+    spans = [*_kernels(profile, to, separator), *_modules(profile, to, separator), *_pieces(profile)]
+    events = [*_names(title, tracks), *spans]
     listed: list[Json] = list(events)
     other: dict[str, Json] = {"engine": profile.engine, "threads": profile.threads, "run_ms": profile.run_ms}
     trace: dict[str, Json] = {"traceEvents": listed, "displayTimeUnit": "ms", "otherData": other}
     return json.dumps(trace, ensure_ascii=False, indent=None, allow_nan=False).encode()
 
 
-def _names(title: str) -> Iterator[dict[str, Json]]:
+def _names(title: str, tracks: Mapping[int, str]) -> Iterator[dict[str, Json]]:
     yield {"ph": "M", "pid": _PROCESS, "tid": 0, "name": "process_name", "args": {"name": title}}
-    for track, name in ((KERNELS, "kernels"), (MODULES, "modules")):
+    for track, name in tracks.items():
         yield {"ph": "M", "pid": _PROCESS, "tid": track, "name": "thread_name", "args": {"name": name}}
         yield {"ph": "M", "pid": _PROCESS, "tid": track, "name": "thread_sort_index", "args": {"sort_index": track}}
 
@@ -54,6 +56,8 @@ def _kernels(profile: Profile, to: Mapping[Kernel, Attribution], separator: str)
             "inputs": ", ".join(kernel.inputs),
             "outputs": ", ".join(kernel.outputs),
         }
+        if kernel.implementation:
+            arguments["implementation"] = kernel.implementation
         yield _complete(KERNELS, "kernel", kernel.op, call.start, call.start + call.duration, arguments)
 
 
@@ -79,3 +83,16 @@ def _modules(profile: Profile, to: Mapping[Kernel, Attribution], separator: str)
         open_spans.extend((name, call.start) for name in path[same:])
         end = call.start + call.duration
     yield from close(0)
+
+
+def _pieces(profile: Profile) -> Iterator[dict[str, Json]]:
+    """A span for each part of a program of several, over the calls of its kernels."""
+    for part in profile.parts:
+        own = [call for call in profile.calls if call.kernel.part == part.name]
+        if own:
+            end = max(call.start + call.duration for call in own)
+            passed: dict[str, Json] = {
+                "takes": ", ".join(each.name for each in part.takes),
+                "makes": ", ".join(each.name for each in part.makes),
+            }
+            yield _complete(PIECES, "piece", f"{part.name} on {part.engine}", own[0].start, end, passed)

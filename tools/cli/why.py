@@ -1,4 +1,4 @@
-"""`irc why`: why a rewrite did not happen, where it would matter most."""
+"""`irc why`: why a rewrite did not happen, where it would matter most; and why an op is not on an engine."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import typer
 from . import flags
 from .compiling import compile_options
 from .output import Json, print_json, print_table
+from .placement import explain, short
 
 if TYPE_CHECKING:
     from irc.ir import Cost, Graph, Op
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 NodeFlag = Annotated[str | None, typer.Option("--node", metavar="NAME", help="Only at this node of the model.")]
 RuleFlag = Annotated[str | None, typer.Option("--rule", metavar="NAME", help="Only this rewrite.")]
 LinesFlag = Annotated[int, typer.Option("--limit", min=1, metavar="N", help="How many misses to print.")]
+PlacementFlag = Annotated[bool, typer.Option("--placement", help="Instead: which ops each engine takes, and why not the rest.")]
+OnlyEngineFlag = Annotated[str | None, typer.Option("--engine", metavar="NAME", help="With --placement, only this engine.")]
 NEAREST = 3
 """Misses of one op that are printed when nothing narrows them down."""
 
@@ -27,6 +30,9 @@ def why_command(
     node: NodeFlag = None,
     rule: RuleFlag = None,
     limit: LinesFlag = 20,
+    placement: PlacementFlag = False,
+    engine: OnlyEngineFlag = None,
+    target: flags.TargetFlag = "cpu",
     level: flags.LevelFlag = 2,
     passes: flags.PassesFlag = None,
     load: flags.LoadFlag = None,
@@ -36,13 +42,17 @@ def why_command(
     trust_pickle: flags.TrustFlag = False,
     as_json: flags.JsonFlag = False,
 ) -> None:
-    """List rewrites that nearly applied and why they did not, at the most expensive ops first."""
-    from irc.ir import cost_of, specialize
+    """List rewrites that nearly applied and why they did not, at the most expensive ops first; or where ops are placed."""
+    from irc.ir import UsageError, cost_of, specialize
     from irc.lowering import pass_manager
     from irc.passes import registry
 
     from .models import open_model
 
+    if engine is not None and not placement:
+        raise UsageError("--engine is about placement, which is not asked for", hint="add --placement")
+    if rule is not None and placement:
+        raise UsageError("--rule is about rewrites, and --placement about engines", hint="leave one of them out")
     options = compile_options(level=level, passes=passes, load=load, disable=disable, dim=dim, shape=shape)
     known = registry(options.load)
     manager = pass_manager(options, known)
@@ -50,6 +60,9 @@ def why_command(
     specialize(graph, options.dims, options.shapes)
     _check_rule(rule, known)
     _check_node(node, graph)
+    if placement:
+        explain(manager.run(graph), target, engine, node, limit, as_json)
+        return
     manager.remark = True
     result = manager.run(graph)
     left = _final(manager.misses, result)
@@ -63,7 +76,7 @@ def why_command(
         print(_nothing(node, rule, result))
         return
     rows = [
-        (m.op.location.name, m.op.qualified_name, m.rewrite, m.matched, _short(c.flops), _short(c.bytes), m.reason)
+        (m.op.location.name, m.op.qualified_name, m.rewrite, m.matched, short(c.flops), short(c.bytes), m.reason)
         for m in ranked[:limit]
         for c in (costs[m.op],)
     ]
@@ -128,16 +141,6 @@ def _nothing(node: str | None, rule: str | None, graph: Graph) -> str:
         return f"'{node}' is gone: folded into constants, merged with an equal op, or not needed"
     listed = ", ".join(dict.fromkeys(f"{op.qualified_name} at {op.location}" for op in here))
     return f"nothing was missed at '{node}', which is now {listed}: {subject} looked at it in vain"
-
-
-def _short(count: int) -> str:
-    """A count as people read it."""
-    amount = float(count)
-    for unit in ("", "k", "M", "G"):
-        if amount < 1000:
-            return f"{amount:.0f}" if not unit else f"{amount:.1f}{unit}"
-        amount /= 1000
-    return f"{amount:.1f}T"
 
 
 def _to_json(miss: Miss, cost: Cost) -> dict[str, Json]:

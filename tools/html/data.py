@@ -10,6 +10,7 @@ from irc.ir import Graph, Op, Value, dims
 from .boxes import named_bodies
 from .formals import operand_names, result_names
 from .kinds import Kind, kind_of
+from .placing import Placing
 from .reading import Reading, read
 from .statistics import statistics_of
 from .views import View, captured_values, view_of
@@ -21,9 +22,9 @@ LONGEST_ATTRIBUTE = 4_000
 MOST_ORIGINS = 200
 
 
-def page_data(graph: Graph, title: str, facts: Mapping[str, str]) -> dict[str, Json]:
+def page_data(graph: Graph, title: str, facts: Mapping[str, str], placing: Placing) -> dict[str, Json]:
     """What the page's script reads; the same graph gives the same value."""
-    return _Collector(graph).collect(title, facts)
+    return _Collector(graph, placing).collect(title, facts)
 
 
 class _Table:
@@ -37,8 +38,10 @@ class _Table:
 
 
 class _Collector:
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: Graph, placing: Placing) -> None:
         self.graph = graph
+        self.placing = placing
+        self.engines = {name: number for number, name in enumerate(placing.names())}
         self.reading: Reading = read(graph)
         self.strings = _Table()
         self.graphs = list(graph.graphs())
@@ -60,6 +63,8 @@ class _Collector:
             "title": title,
             "facts": [[name, text] for name, text in (self._facts() | dict(facts)).items()],
             "kinds": [[kind.key, kind.label] for kind in Kind],
+            "engines": list(self.engines),
+            "tables": [[each.title, list(each.columns), [list(row) for row in each.rows]] for each in self.placing.tables],
             "histogram": self._histogram(),
             "ops": [self._op(op) for op in self.ops],
             "values": [self._value(value) for value in self.values],
@@ -114,6 +119,9 @@ class _Collector:
             data["rewrites"] = [self.strings[rewrite] for rewrite in rewrites]
         if op.is_constant:
             return data | self._constant(op)
+        if op in self.placing.engines:
+            data["engine"] = self.engines[self.placing.engines[op]]
+            data["piece"] = self.strings[self.placing.pieces.get(op, "")]
         if op.operands:
             data["operands"] = [-1 if v is None else self.value_numbers[v] for v in op.operands]
             data["operandNames"] = [self.strings[name] for name in self.operands[op]]

@@ -13,13 +13,15 @@ function readColors() {
   const style = getComputedStyle(document.documentElement);
   const names = ["paper", "panel", "ink", "dim", "line", "edge", "accent", "maker", "user", "found", "input", "output"];
   colors = {};
-  for (const name of [...names, "capture", "symbolic", ...MODEL.kinds.map(([key]) => key)]) {
+  const engines = Array.from({ length: ENGINE_COLORS }, (_, engine) => engineColor(engine));
+  for (const name of [...names, "capture", "symbolic", ...engines, ...MODEL.kinds.map(([key]) => key)]) {
     colors[name] = style.getPropertyValue("--" + name).trim();
   }
 }
 
 const view = () => VIEWS[state.view];
-const colorOf = (n) => colors[n.sort === OP ? OPS[n.subject].kind : ["input", "capture", "", "output"][n.sort]];
+const opColor = ({ kind, engine }) => (state.byEngine && engine !== undefined ? engineColor(engine) : kind);
+const colorOf = (n) => colors[n.sort === OP ? opColor(OPS[n.subject]) : ["input", "capture", "", "output"][n.sort]];
 
 function redraw() {
   if (shown.queued) return;
@@ -225,7 +227,7 @@ function drawMap() {
   const tall = Math.max(90, Math.min(shown.height - 20, (height / width) * 100));
   const wide = Math.max(36, Math.min(110, (width / height) * tall));
   const { ratio } = shown;
-  const key = [state.view, tall, wide, ratio, colors.panel, state.filter && JSON.stringify(state.filter)].join();
+  const key = [state.view, tall, wide, ratio, colors.panel, state.byEngine, state.filter && JSON.stringify(state.filter)].join();
   const context = map.getContext("2d");
   if (!shown.map || shown.map.key !== key) {
     map.style.width = wide + "px";

@@ -1,7 +1,7 @@
 // The model as the page's scripts see it. Everything in it is untrusted text: it reaches the page only as text nodes.
 
 const MODEL = JSON.parse(document.getElementById("data").textContent);
-const { ops: OPS, values: VALUES, views: VIEWS, strings: STRINGS } = MODEL;
+const { ops: OPS, values: VALUES, views: VIEWS, strings: STRINGS, engines: ENGINES } = MODEL;
 const INPUT = 0, CAPTURE = 1, OP = 2, OUTPUT = 3;
 
 const byId = (id) => document.getElementById(id);
@@ -37,6 +37,9 @@ const typeOf = (value) => STRINGS[VALUES[value][1]];
 const makerOf = (value) => VALUES[value][2];
 const contentOf = (value) => (VALUES[value].length > 3 ? STRINGS[VALUES[value][3]] : "");
 const isConstant = (op) => OPS[op].kind === "constant";
+/** The variable of the style sheet that has an engine's colour. */
+const ENGINE_COLORS = 6;
+const engineColor = (engine) => `engine-${engine % ENGINE_COLORS}`;
 const opName = (op) => STRINGS[OPS[op].name];
 const originOf = (op) => (OPS[op].origins.length ? STRINGS[OPS[op].origins[0]] : "");
 
@@ -80,7 +83,7 @@ function haystack(op) {
 }
 
 /** What the page shows now. `selected` is null, {op}, {value} or {view, output}; parts of the page listen for changes. */
-const state = { view: 0, selected: null, filter: null, found: [], current: -1 };
+const state = { view: 0, selected: null, filter: null, found: [], current: -1, byEngine: ENGINES.length > 1 };
 const listeners = [];
 const changed = (what) => listeners.forEach((listener) => listener(what));
 
@@ -88,6 +91,7 @@ const changed = (what) => listeners.forEach((listener) => listener(what));
 function passes(op) {
   const { filter } = state;
   if (!filter) return true;
+  if (filter.engine !== undefined) return OPS[op].engine === filter.engine;
   return filter.kind ? OPS[op].kind === filter.kind : OPS[op].name === filter.name;
 }
 

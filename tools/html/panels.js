@@ -50,19 +50,21 @@ function bar(name, count, kind, most) {
   return made;
 }
 
-function legendEntry(kind, count) {
-  const onclick = () => setFilter({ kind });
-  const made = element("button", { type: "button", onclick, title: counted(count) }, swatch(kind), KINDS.get(kind));
-  made.pressed = () => state.filter !== null && state.filter.kind === kind;
+function legendEntry(key, label, count) {
+  const filter = state.byEngine ? { engine: key } : { kind: key };
+  const colour = swatch(state.byEngine ? engineColor(key) : key);
+  const made = element("button", { type: "button", onclick: () => setFilter(filter), title: counted(count) }, colour, label);
+  made.pressed = () => JSON.stringify(state.filter) === JSON.stringify(filter);
   return made;
 }
 
 const pressables = [];
+const legend = element("div", { id: "legend" });
 
 function fillModel() {
   const panel = byId("model");
   const facts = element("dl", {}, ...MODEL.facts.flatMap(([name, text]) => definition(name, text)));
-  panel.append(heading("Facts"), facts);
+  panel.append(heading("Facts"), facts, ...MODEL.tables.flatMap(tableParts));
   const [main] = VIEWS;
   const overridable = new Set(main.overridable);
   panel.append(heading(`Inputs (${main.inputs.length})`));
@@ -72,18 +74,45 @@ function fillModel() {
     const [name, type] = main.outputs[output];
     return element("div", { class: "value" }, link("%" + name, () => select({ view: 0, output })), " ", typeText(STRINGS[type]));
   }));
-  const counts = new Map();
-  for (const { kind } of OPS) if (kind !== "constant") counts.set(kind, (counts.get(kind) || 0) + 1);
-  const entries = MODEL.kinds.filter(([kind]) => counts.has(kind)).map(([kind]) => legendEntry(kind, counts.get(kind)));
-  const ends = [["input", "Input"], ["output", "Output"]];
-  if (VIEWS.some((view) => view.captures.length)) ends.push(["capture", "Captured by a body"]);
-  const others = ends.map(([kind, label]) => element("span", {}, swatch(kind), label));
-  panel.append(heading("Colours"), element("div", { id: "legend" }, ...entries, ...others));
+  panel.append(heading("Colours"), legend);
   const most = MODEL.histogram.length ? MODEL.histogram[0][1] : 1;
   const bars = MODEL.histogram.map(([name, count, kind]) => bar(name, count, kind, most));
   panel.append(heading(`Ops by type (${bars.length})`), ...bars);
-  pressables.push(...entries, ...bars);
+  pressables.push(...bars);
+  showLegend();
+}
+
+/** What the colours mean: sorts of work, or engines; where ops are placed, a button tells one from the other. */
+function showLegend() {
+  const counts = new Map();
+  for (const { kind, engine } of OPS) {
+    const key = state.byEngine ? engine : kind;
+    if (kind !== "constant" && key !== undefined) counts.set(key, (counts.get(key) || 0) + 1);
+  }
+  const meanings = state.byEngine ? ENGINES.map((name, engine) => [engine, name]) : MODEL.kinds;
+  const present = meanings.filter(([key]) => counts.has(key));
+  const entries = present.map(([key, label]) => legendEntry(key, label, counts.get(key)));
+  const ends = [["input", "Input"], ["output", "Output"]];
+  if (VIEWS.some((view) => view.captures.length)) ends.push(["capture", "Captured by a body"]);
+  const others = ends.map(([kind, label]) => element("span", {}, swatch(kind), label));
+  const turn = element("button", { type: "button", onclick: turnColours }, state.byEngine ? "by engine ⇄ by sort of work" : "by sort of work ⇄ by engine");
+  legend.replaceChildren(...entries, ...others, ...(ENGINES.length ? [turn] : []));
+  pressables.splice(0, pressables.length, ...pressables.filter((each) => each.isConnected), ...entries);
   showPressed();
+}
+
+function turnColours() {
+  state.byEngine = !state.byEngine;
+  state.filter = null;
+  showLegend();
+  changed("filter");
+}
+
+/** A table of texts under a heading. */
+function tableParts([title, columns, rows]) {
+  const cells = (tag, texts) => element("tr", {}, ...texts.map((text) => element(tag, {}, text)));
+  const table = element("table", {}, element("thead", {}, cells("th", columns)), element("tbody", {}, ...rows.map((row) => cells("td", row))));
+  return [heading(title), element("div", { class: "table", tabindex: "0", role: "region", "aria-label": title }, table)];
 }
 
 function showPressed() {
@@ -154,6 +183,11 @@ function opParts(op) {
   const parts = [head(kind, opName(op))];
   if (isConstant(op)) return [...parts, resultParts(results[0], ""), ...constantParts(op), ...locationParts(op)];
   parts.push(element("div", { class: "dim" }, KINDS.get(kind)));
+  const { engine, piece } = OPS[op];
+  if (engine !== undefined) {
+    const where = STRINGS[piece] ? `, piece ${STRINGS[piece]}` : "";
+    parts.push(element("div", {}, element("span", { class: "dim" }, "runs on "), swatch(engineColor(engine)), " " + ENGINES[engine] + where));
+  }
   if (bodies.length) parts.push(heading("Bodies"));
   for (const [name, view] of bodies) {
     parts.push(element("div", { class: "value" }, link(name, () => enter(view)), element("span", { class: "dim" }, ` @${VIEWS[view].name}, ${counted(VIEWS[view].ofOp.size)}`)));
@@ -215,7 +249,8 @@ function showPath() {
   const { filter } = state;
   if (!filter) return;
   const count = OPS.filter((op, number) => op.kind !== "constant" && passes(number)).length;
-  const text = `${filter.kind ? KINDS.get(filter.kind) : STRINGS[filter.name]}: ${count}`;
+  const name = filter.engine !== undefined ? ENGINES[filter.engine] : filter.kind ? KINDS.get(filter.kind) : STRINGS[filter.name];
+  const text = `${name}: ${count}`;
   path.append(element("button", { type: "button", class: "filter", title: "next one (N)", onclick: () => nextFiltered(1) }, text + " ▸"));
   path.append(element("button", { type: "button", class: "filter", "aria-label": "Clear the filter", onclick: () => setFilter(null) }, "×"));
 }

@@ -13,21 +13,24 @@ from importlib import resources
 from irc.ir import Graph
 
 from .data import page_data
+from .placing import Placing
 
 SCRIPTS = ("model.js", "graph.js", "panels.js", "text.js", "page.js")
 _PLACE = re.compile(r"\{\{(\w+)\}\}")
 _UNSAFE = {ord(c): f"\\u{ord(c):04x}" for c in "<>&"}
 
 
-def render_html(graph: Graph, *, title: str, facts: Mapping[str, str] = {}) -> str:
+def render_html(graph: Graph, *, title: str, facts: Mapping[str, str] = {}, placing: Placing | None = None) -> str:
     """One HTML file that shows a graph and needs nothing else; `facts` stand beside what the graph itself tells.
+
+    Where `placing` has several engines, their colours are shown first.
 
     The same graph gives the same text. Whatever stems from the model is written in ASCII, as data and never as markup.
     """
     style = _file("page.css")
     script = '"use strict";\n' + "\n".join(map(_file, SCRIPTS))
     # Inside JSON these characters occur in strings alone, where an escape means the same.
-    data = json.dumps(page_data(graph, title, facts), separators=(",", ":")).translate(_UNSAFE)
+    data = json.dumps(page_data(graph, title, facts, placing or Placing()), separators=(",", ":")).translate(_UNSAFE)
     parts = {
         "title": _text(title),
         "style": style,

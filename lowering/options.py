@@ -1,0 +1,35 @@
+"""What may be said about a compilation, as the driver takes it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from irc.runtime import OptionValue
+
+from .verification import Verify
+
+
+@dataclass(frozen=True)
+class CompileOptions:
+    """How to compile: every field is a flag of `irc compile`, described there; `inputs` is an `.npz` file to verify with.
+
+    A dim has one size, or is left open and has several for which there is a variant each. `strict` refuses what would run
+    elsewhere than asked for: on a second engine, or on the CPU where the target is a GPU.
+    """
+
+    target: str = "cpu"
+    opt_level: int = 2
+    engine: str | None = None
+    passes: str | None = None
+    load: tuple[str, ...] = ()
+    disable: frozenset[str] = frozenset()
+    rewrite_limit: int | None = None
+    dims: Mapping[str, int | tuple[int, ...]] = field(default_factory=dict[str, int | tuple[int, ...]])
+    shapes: Mapping[str, tuple[int | None, ...]] = field(default_factory=dict[str, tuple[int | None, ...]])
+    verify: Verify = Verify.ANSWERS
+    inputs: Path | None = None
+    tune_budget: float = 60.0
+    strict: bool = False
+    engine_options: Mapping[str, OptionValue] = field(default_factory=dict[str, OptionValue])

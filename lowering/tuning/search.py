@@ -1,0 +1,211 @@
+"""The search of O3: candidates are built, race in processes of their own, and the fastest with the right answers is kept.
+
+Law: whatever happens on the way, an interrupt included, the result is a program that was checked against the reference, and
+the report has every candidate with its time, its error, and why it lost.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from irc.ir import Graph, IrcError
+from irc.passes import Instrument
+from irc.runtime import (
+    Contestant,
+    Decision,
+    EngineFailure,
+    Fate,
+    Race,
+    RunError,
+    Runner,
+    Workload,
+    no_scratch,
+    scratch_folder,
+    write_arrays,
+    write_passing_folder,
+)
+
+from ..verification import Agreement, Probe, check_answers
+from .building import Builder, Built
+from .candidates import Candidate, alternatives, split_candidate
+from .splits import WORTH_IT
+
+ROUND_SECONDS = 0.25
+"""How long a candidate runs in a turn; three times at least."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """The candidate that won, what the check said of it, and what became of all, in the order they were tried."""
+
+    built: Built
+    agreement: Agreement
+    decisions: Sequence[Decision]
+    note: str = ""
+
+
+def why_not_measurable(probe: Probe | str) -> str:
+    """Why programs cannot be run on the probe in another process, empty when they can."""
+    if isinstance(probe, str):
+        return probe
+    if all(_is_plain(value) for value in (*probe.feeds.values(), *probe.answers)):
+        return ""
+    return "it takes or gives what is no array of numbers"
+
+
+def _is_plain(value: object) -> bool:
+    return isinstance(value, np.ndarray) and value.dtype.kind in "biufc"  # pyright: ignore[reportUnknownMemberType]
+
+
+SPLIT_BUILDS = 4
+"""How many times the longest build a split may take: its parts on each engine, to be measured, and then the whole."""
+
+
+class Search:
+    """One search for the fastest program of a graph."""
+
+    def __init__(
+        self, builder: Builder, graph: Graph, probe: Probe, deadline: float, instruments: Sequence[Instrument]
+    ) -> None:
+        """`graph` is as captured, `probe` what it answers; at `deadline`, a time of `time.monotonic`, the search is over."""
+        self._builder = builder
+        self._graph = graph
+        self._probe = probe
+        self._deadline = deadline
+        self._instruments = instruments
+        self._built: dict[str, Built] = {}
+        self._agreements: dict[str, Agreement] = {}
+        self._places: dict[str, Path] = {}
+        self._longest = 0.0
+
+    def run(self, candidates: Iterator[Candidate]) -> Found | str:
+        """The best of `candidates` and of the alternatives to those still in after them; or why there is none."""
+        with ExitStack() as stack:
+            try:
+                folder = stack.enter_context(scratch_folder("tuning"))
+                inputs = self._write_inputs(folder)
+            except EngineFailure as error:
+                return str(error)
+            workload = Workload(inputs=inputs, seconds=ROUND_SECONDS)
+            race = stack.enter_context(Race(workload, self._judge, folder, self._deadline))
+            note = ""
+            try:
+                self._hold(race, candidates, folder)
+            except KeyboardInterrupt:
+                if race.best is None:
+                    raise
+                note = "the search was interrupted, and the best so far is kept"
+                self._tell(note)
+            winner = race.best
+            return self._found(race, winner.name, note) if winner is not None else _why_nobody(race.runners)
+
+    def _write_inputs(self, folder: Path) -> Path:
+        inputs = folder / "inputs.npz"
+        try:
+            write_arrays(inputs, dict(self._probe.feeds))
+        except OSError as error:
+            raise no_scratch(folder.parent, error) from error
+        return inputs
+
+    def _tell(self, event: str) -> None:
+        for instrument in self._instruments:
+            instrument.heard(event)
+
+    def _hold(self, race: Race, candidates: Iterator[Candidate], folder: Path) -> None:
+        for candidate in candidates:
+            self._enter(race, candidate, folder)
+        for name in [runner.name for runner in race.still_in]:
+            built = self._built.get(name)  # it may have left meanwhile
+            for candidate in alternatives(built.candidate, built.applied) if built is not None else ():
+                self._enter(race, candidate, folder)
+        self._try_split(race, folder)
+        race.finish()
+
+    def _try_split(self, race: Race, folder: Path) -> None:
+        """Let the best split enter, where the program is long enough for one to pay and there is time to measure its parts."""
+        best = race.best
+        if best is None or (best.milliseconds or 0.0) < WORTH_IT or race.time_left < SPLIT_BUILDS * self._longest:
+            return
+        self._tell("measuring parts")
+        parts = folder / "parts"
+        parts.mkdir()
+        try:
+            split = self._builder.split(self._probe.feeds, parts)
+        except (IrcError, RunError) as error:
+            race.absent("split", Fate.FAILED, error.message)
+            return
+        finally:
+            shutil.rmtree(parts, ignore_errors=True)
+        if split is not None:
+            self._enter(race, split_candidate(split), folder)
+
+    def _enter(self, race: Race, candidate: Candidate, folder: Path) -> None:
+        """Build a candidate and let it take its first turn, where there is time to build it as long as any took so far."""
+        if race.runners and race.time_left < self._longest:
+            race.absent(candidate.name, Fate.UNMEASURED)
+            return
+        begin = time.monotonic()
+        self._tell(f"building {candidate.name}")
+        try:
+            built = self._builder.build(candidate)
+            place = folder / f"{len(race.runners)}.irc"
+            write_passing_folder(place, built.manifest, built.to_chunks())
+        except (IrcError, RunError) as error:
+            cause = error.__cause__
+            refused = no_scratch(folder.parent, cause) if isinstance(cause, OSError) else None
+            race.absent(candidate.name, Fate.FAILED, str(refused) if refused else error.message)
+            return
+        finally:
+            self._longest = max(self._longest, time.monotonic() - begin)
+        self._built[candidate.name], self._places[candidate.name] = built, place
+        runner = race.enter(Contestant(candidate.name, place))
+        if runner.fate is Fate.AS_FAST:
+            race.turn()
+        self._forget(race)
+        self._tell(", ".join(f"{each.name} {each.milliseconds:.3g} ms" for each in race.still_in if each.milliseconds))
+
+    def _forget(self, race: Race) -> None:
+        """Let go of the files of those who left."""
+        names = {runner.name for runner in race.still_in}
+        self._built = {name: built for name, built in self._built.items() if name in names}
+        for name in self._places.keys() - names:
+            shutil.rmtree(self._places.pop(name), ignore_errors=True)
+
+    def _judge(self, contestant: Contestant, outputs: Path) -> str:
+        try:
+            with np.load(outputs, allow_pickle=False) as arrays:
+                answers: Mapping[str, Any] = {name: arrays[name] for name in arrays.files}
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+            raise EngineFailure("what it answered cannot be read back") from error
+        agreement = check_answers(answers, self._graph, self._probe)
+        self._agreements[contestant.name] = agreement
+        return "" if agreement.agrees else f"it {agreement.sentence}"
+
+    def _found(self, race: Race, winner: str, note: str) -> Found:
+        decisions: list[Decision] = []
+        for runner in race.runners:
+            agreement = self._agreements.get(runner.name)
+            error = None if agreement is None else agreement.distance
+            fate = Fate.WON if runner.name == winner else runner.fate
+            if fate is Fate.AS_FAST and not runner.times:
+                fate = Fate.UNMEASURED
+            decisions.append(Decision(runner.name, runner.milliseconds, error, fate.value, runner.why))
+        return Found(self._built[winner], self._agreements[winner], decisions, note)
+
+
+def _why_nobody(runners: Sequence[Runner]) -> str:
+    """Why no candidate is left, from what became of all."""
+    failed = next((each for each in runners if each.fate is Fate.FAILED), None)
+    reasons = ["no candidate has the right answers"] if any(each.fate is Fate.WRONG for each in runners) else []
+    if failed is not None:
+        reasons.append(f"{failed.name} failed: {failed.why}")
+    return "; ".join(reasons) or "no candidate was ready within the budget (give more with --tune-budget)"

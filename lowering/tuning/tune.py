@@ -1,0 +1,105 @@
+"""A graph in, the fastest program out, within a budget of seconds."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from irc.ir import Graph, IrcError, clone_graph
+from irc.passes import Instrument, registry
+from irc.runtime import Decision, Program, RunError, Source
+
+from ..compiled import Compiled, Timing
+from ..options import CompileOptions
+from ..targets import Target
+from ..verification import Agreement, Probe, check, probe_of
+from .building import Builder, Built
+from .candidates import first_candidates, named
+from .records import Record, keep, key_of, recall
+from .search import Search, why_not_measurable
+
+
+def tune(
+    graph: Graph,
+    options: CompileOptions,
+    target: Target,
+    instruments: Sequence[Instrument],
+    source: Source | None,
+    captured_in: float,
+    examples: Mapping[str, Any] | None,
+) -> Compiled | str:
+    """The fastest program of a graph, which is left as it is, or why nothing can be measured.
+
+    The budget counts from when the model was opened. Raises UsageError for inputs that do not fit the model.
+    """
+    deadline = time.monotonic() - captured_in + options.tune_budget
+    pristine = clone_graph(graph)
+    probe = probe_of(pristine, options.inputs, examples)
+    reason = why_not_measurable(probe)
+    if reason or isinstance(probe, str):
+        return reason
+    builder = Builder(pristine, options, target, registry(options.load), instruments, source)
+    key = key_of(pristine, options, target, probe.feeds)
+    record, note = recall(key)
+    if record is not None:
+        known = _from(record, builder, options, target, pristine, probe, captured_in)
+        if known is not None:
+            return known
+        note = "what was measured before does not hold any more, so it was measured again"
+    found = Search(builder, pristine, probe, deadline, instruments).run(first_candidates(options, target))
+    if isinstance(found, str):
+        return found
+    start = time.perf_counter()
+    built = _decided(found.built, found.decisions)
+    try:
+        program = built.load()
+    except RunError as error:
+        return f"{built.candidate.name} ran in a process of its own, but not in this one: {error.message}"
+    kept = found.note or keep(key, Record(built.candidate.name, found.decisions))
+    notes = [each for each in (note, kept) if each]
+    return _compiled(built, program, found.agreement, found.decisions, notes, captured_in, time.perf_counter() - start)
+
+
+def _from(
+    record: Record,
+    builder: Builder,
+    options: CompileOptions,
+    target: Target,
+    graph: Graph,
+    probe: Probe,
+    captured_in: float,
+) -> Compiled | None:
+    """The winner of an earlier search, where it can still be built and still has the right answers."""
+    candidate = named(record.winner, options, target)
+    if candidate is None:
+        return None
+    try:
+        built = _decided(builder.build(candidate), record.decisions)
+        start = time.perf_counter()
+        program = built.load()
+    except (IrcError, RunError):  # it is searched again, and what is wrong is said there
+        return None
+    agreement = check(program, graph, probe)
+    if not agreement.agrees:
+        program.close()
+        return None
+    return _compiled(built, program, agreement, record.decisions, [], captured_in, time.perf_counter() - start)
+
+
+def _decided(built: Built, decisions: Sequence[Decision]) -> Built:
+    return replace(built, manifest=replace(built.manifest, decisions=tuple(decisions)))
+
+
+def _compiled(
+    built: Built,
+    program: Program,
+    agreement: Agreement,
+    decisions: Sequence[Decision],
+    notes: Sequence[str],
+    captured_in: float,
+    loaded_in: float,
+) -> Compiled:
+    timing = Timing(captured_in, built.passes_took, built.lowering_took, loaded_in)
+    return Compiled(program, built.graph, built.records, timing, agreement, notes, built.forms, decisions=decisions)

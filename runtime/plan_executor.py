@@ -1,0 +1,137 @@
+"""Running a plan: the variant for the sizes fed, step after step, each value let go after its last use.
+
+Law: values pass from one step to the next as they are, without a copy; results share no memory with feeds or each other,
+because each is made by one step, which keeps that law. A variant runs only where everything fed has the shape that it is
+for: a dim of one name may have two sizes, unless the model says otherwise, and then the variant for all sizes runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from .errors import ArtifactError, EngineFailure
+from .manifest import SignatureEntry
+from .plan import Plan, Step, Variant
+
+Run = Callable[[dict[str, object]], list[object]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Stage:
+    """A step ready to run: what it takes and makes, and what nobody needs after it."""
+
+    run: Run
+    takes: tuple[str, ...]
+    makes: tuple[str, ...]
+    forgets: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Fit:
+    """What feeds have to be for a variant: axes of inputs with their sizes, and groups of axes that have one size each."""
+
+    sizes: tuple[tuple[str, int, int], ...] = ()
+    agreeing: tuple[tuple[tuple[str, int], ...], ...] = ()
+
+    def holds(self, feeds: Mapping[str, Any]) -> bool:
+        """Whether the feeds are that; an input left out, which has a default, is not."""
+        try:
+            for name, axis, size in self.sizes:
+                if feeds[name].shape[axis] != size:
+                    return False
+            return all(len({feeds[name].shape[axis] for name, axis in places}) == 1 for places in self.agreeing)
+        except KeyError:
+            return False
+
+
+class PlanExecutor:
+    """The executors of all steps; `build` makes that of one."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        inputs: Sequence[SignatureEntry],
+        outputs: Sequence[SignatureEntry],
+        build: Callable[[Step], Any],
+    ) -> None:
+        self._outputs = tuple(each.name for each in outputs)
+        self._executors: list[Any] = []
+        fits = [_fit(variant, inputs) for variant in plan.variants]
+        self._variants = [(fit, self._stages(v, inputs, build)) for fit, v in zip(fits, plan.variants, strict=True)]
+
+    def run(self, feeds: dict[str, object]) -> list[object]:
+        """The outputs in signature order; raises EngineFailure with what the engine of a step says."""
+        stages = self._chosen(feeds)
+        if len(stages) == 1 and stages[0].makes == self._outputs:
+            return stages[0].run(feeds)
+        values = dict(feeds)
+        for stage in stages:
+            results = stage.run({name: values[name] for name in stage.takes if name in values})
+            values.update(zip(stage.makes, results, strict=True))
+            for name in stage.forgets:
+                values.pop(name, None)  # an input with a default may not be there
+        return [values[name] for name in self._outputs]
+
+    def close(self) -> None:
+        """Let go of all engines."""
+        for executor in self._executors:
+            executor.close()
+
+    def _chosen(self, feeds: dict[str, object]) -> list[_Stage]:
+        for fit, stages in self._variants:
+            if fit.holds(feeds):
+                return stages
+        raise EngineFailure("the plan has no variant for what was fed")
+
+    def _stages(self, variant: Variant, inputs: Sequence[SignatureEntry], build: Callable[[Step], Any]) -> list[_Stage]:
+        known = {each.name for each in inputs}
+        last: dict[str, int] = {}
+        for index, step in enumerate(variant.steps):
+            for entry in step.inputs:
+                if entry.name not in known:
+                    raise ArtifactError(f"a step of the plan takes {entry.name}, which nothing makes before it")
+                last[entry.name] = index
+            known.update(entry.name for entry in step.outputs)
+            last.update((entry.name, index) for entry in step.outputs)
+        missing = set(self._outputs) - known
+        if missing:
+            raise ArtifactError(f"the plan makes no {min(missing)}")
+        stages: list[_Stage] = []
+        for index, step in enumerate(variant.steps):
+            executor = build(step)
+            self._executors.append(executor)
+            takes, makes = tuple(e.name for e in step.inputs), tuple(e.name for e in step.outputs)
+            forgets = tuple(
+                name for name in dict.fromkeys((*takes, *makes)) if last[name] == index and name not in self._outputs
+            )
+            stages.append(_Stage(executor.run, takes, makes, forgets))
+        return stages
+
+
+def _fit(variant: Variant, inputs: Sequence[SignatureEntry]) -> _Fit:
+    """What a variant needs of feeds with the signature `inputs`: its dims, and what follows from them (`2*batch`)."""
+    own = {entry.name: entry.shape or () for step in variant.steps for entry in step.inputs}
+    sizes: list[tuple[str, int, int]] = []
+    for each in inputs:
+        specialized = own.get(each.name, ())
+        for axis, text in enumerate(each.shape or ()):
+            size = variant.dims.get(text) if isinstance(text, str) else None
+            if size is None and isinstance(text, str) and variant.dims and axis < len(specialized):
+                size = specialized[axis]
+            if isinstance(size, int):
+                sizes.append((each.name, axis, size))
+    for name in variant.dims:
+        if not _places(name, inputs):
+            raise ArtifactError(f"a variant of the plan is for dim {name}, which no input has")
+    agreeing = [_places(name, inputs) for name in variant.dims_must_agree]
+    return _Fit(tuple(sizes), tuple(places for places in agreeing if len(places) > 1))
+
+
+def _places(dim: str, inputs: Sequence[SignatureEntry]) -> tuple[tuple[str, int], ...]:
+    """The inputs and axes that have a dim."""
+    return tuple((each.name, axis) for each in inputs for axis, text in enumerate(each.shape or ()) if text == dim)
+
+
+__all__ = ["PlanExecutor"]
