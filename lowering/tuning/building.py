@@ -73,6 +73,11 @@ class Builder:
         self._before = op_count(graph)
         self._optimized: dict[tuple[str | None, frozenset[str]], tuple[Graph, PassManager, float]] = {}
 
+    @property
+    def has_threads(self) -> bool:
+        """Whether the user said how many threads to use."""
+        return "threads" in self._options.engine_options
+
     def build(self, candidate: Candidate) -> Built:
         """The files of a candidate; what its engine does not take is left to others, unless that is refused.
 

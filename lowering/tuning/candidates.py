@@ -96,6 +96,16 @@ def alternatives(of: Candidate, applied: Collection[str]) -> Iterator[Candidate]
             yield replace(of, name=f"{of.name}, {each.name}", without=of.without | left_out)
 
 
+ONE_THREAD = "one thread"
+SHORT = 1.0
+"""Milliseconds below which waking other threads may take longer than what they save."""
+
+
+def with_one_thread(of: Candidate) -> Candidate:
+    """A candidate again, on one thread."""
+    return replace(of, name=f"{of.name}, {ONE_THREAD}", setting={**of.setting, "threads": 1})
+
+
 def split_candidate(split: Split) -> Candidate:
     """The candidate that runs a split, with the graph that engines get at O2."""
     return Candidate(split.name, split.engines[0], split=split)
@@ -106,7 +116,7 @@ def named(name: str, options: CompileOptions, target: Target) -> Candidate | Non
     everything = frozenset(rewrite for each in ALTERNATIVES for rewrite in each.rewrites())
     for candidate in first_candidates(options, target):
         for each in (candidate, *alternatives(candidate, everything)):
-            if each.name == name:
-                return each
+            if name in (each.name, f"{each.name}, {ONE_THREAD}"):
+                return each if each.name == name else with_one_thread(each)
     split = parse_split(name)
     return None if split is None else split_candidate(split)

@@ -36,7 +36,7 @@ from irc.runtime import (
 
 from ..verification import Agreement, Probe, check_answers
 from .building import Builder, Built
-from .candidates import Candidate, alternatives, split_candidate
+from .candidates import SHORT, Candidate, alternatives, split_candidate, with_one_thread
 from .splits import WORTH_IT
 
 ROUND_SECONDS = 0.25
@@ -127,8 +127,17 @@ class Search:
             built = self._built.get(name)  # it may have left meanwhile
             for candidate in alternatives(built.candidate, built.applied) if built is not None else ():
                 self._enter(race, candidate, folder)
+        self._try_one_thread(race, folder)
         self._try_split(race, folder)
         race.finish()
+
+    def _try_one_thread(self, race: Race, folder: Path) -> None:
+        """Let those still in enter once more on one thread, where a run is short and nobody said how many to use."""
+        best = race.best
+        if best is None or (best.milliseconds or SHORT) >= SHORT or self._builder.has_threads:
+            return
+        for built in [self._built[runner.name] for runner in race.still_in if runner.name in self._built]:
+            self._enter(race, with_one_thread(built.candidate), folder)
 
     def _try_split(self, race: Race, folder: Path) -> None:
         """Let the best split enter, where the program is long enough for one to pay and there is time to measure its parts."""

@@ -262,6 +262,19 @@ def test_alternatives_leave_out_what_was_applied_and_nothing_else() -> None:
     assert named("nobody", ASKED, find_target("cpu")) is None
 
 
+@pytest.mark.parametrize(
+    ("milliseconds", "threads", "tried"), [(0.5, {}, True), (5.0, {}, False), (0.5, {"threads": 2}, False)]
+)
+def test_a_short_run_is_tried_on_one_thread(racing: Any, milliseconds: float, threads: dict[str, int], tried: bool) -> None:
+    racing(onnxruntime=milliseconds)
+    FakeRace.times["onnxruntime, one thread"] = 0.1
+    compiled = compile_model(mlp(), replace(ASKED, engine_options=threads))
+    assert ("onnxruntime, one thread" in FakeRace.entered) == tried
+    assert (compiled.program.manifest.engine_options.get("threads") == 1) == tried
+    again = compile_model(mlp(), replace(ASKED, engine_options=threads))
+    assert again.program.manifest == compiled.program.manifest
+
+
 # The real thing
 
 
