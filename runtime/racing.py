@@ -23,6 +23,8 @@ from .workers import Late, Worker
 
 HOPELESS = 1.5
 """How many times the best time a first turn may take; one that takes longer leaves without a second."""
+LEAD = 0.9
+"""The share of the leader's time that who has hardly run has to stay under, to be ahead of it."""
 MOST_ROUNDS = 16
 """Turns after which those still in are as fast as each other, for all that can be told."""
 SHARE = 0.5
@@ -124,13 +126,26 @@ class Race:
     def best(self) -> Runner | None:
         """Who is ahead: whose median is lower than that of whoever was ahead before, over the turns that these two shared.
 
-        Who has run longest comes first; who entered first where none has run yet.
+        Who has run longest comes first; who entered first where none has run yet. Over fewer turns than a verdict needs it has
+        to be lower by LEAD: who enters late must not win by one lucky turn.
         """
         ahead: Runner | None = None
         for each in sorted(self.still_in, key=lambda runner: -len(runner.times)):
-            if ahead is None or _median_beside(each, ahead) < _median_beside(ahead, each):
+            if ahead is None:
+                ahead = each
+                continue
+            lead = 1.0 if min(len(each.times), len(ahead.times)) >= FEWEST_ROUNDS else LEAD
+            if _median_beside(each, ahead) < lead * _median_beside(ahead, each):
                 ahead = each
         return ahead
+
+    @property
+    def turn_seconds(self) -> float:
+        """How long a turn of everyone still in takes, by what their first runs took."""
+        return sum(self._expected(runner) for runner in self.still_in)
+
+    def _expected(self, runner: Runner) -> float:
+        return self._workload.seconds + _FEWEST_RUNS * self._started[runner.name].first_run
 
     def enter(self, contestant: Contestant) -> Runner:
         """Let a contestant load, run once and be judged.
@@ -183,8 +198,7 @@ class Race:
         taken: list[tuple[Runner, float]] = []
         for runner in self.still_in:
             worker = self._running[runner.name]
-            expected = max(1.0, self._workload.seconds + _FEWEST_RUNS * self._started[runner.name].first_run)
-            patience = min(PATIENCE * expected, self._workload.timeout)
+            patience = min(PATIENCE * max(1.0, self._expected(runner)), self._workload.timeout)
             worker.ask("go")
             left = self.time_left
             try:

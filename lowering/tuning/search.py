@@ -20,6 +20,7 @@ import numpy as np
 from irc.ir import Graph, IrcError
 from irc.passes import Instrument
 from irc.runtime import (
+    FEWEST_ROUNDS,
     Contestant,
     Decision,
     EngineFailure,
@@ -158,8 +159,11 @@ class Search:
             self._enter(race, split_candidate(split), folder)
 
     def _enter(self, race: Race, candidate: Candidate, folder: Path) -> None:
-        """Build a candidate and let it take its first turn, where there is time to build it as long as any took so far."""
-        if race.runners and race.time_left < self._longest:
+        """Build a candidate and let it take its first turn, where there is time to build it as long as any took so far.
+
+        And for as many turns after it as a verdict needs: a candidate that is built last must not keep the others from theirs.
+        """
+        if race.runners and race.time_left < self._longest + FEWEST_ROUNDS * race.turn_seconds:
             race.absent(candidate.name, Fate.UNMEASURED)
             return
         begin = time.monotonic()

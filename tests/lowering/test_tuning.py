@@ -53,7 +53,7 @@ class FakeRace:
     def __init__(self, workload: Any, judge: Any, folder: Path, deadline: float) -> None:
         self.inputs, self.judge, self.folder = workload.inputs, judge, folder
         self.runners: list[Runner] = []
-        self.time_left = 100.0
+        self.time_left, self.turn_seconds = 100.0, 1.0
 
     def __enter__(self) -> FakeRace:
         return self

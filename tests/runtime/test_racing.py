@@ -171,6 +171,21 @@ def test_one_who_enters_late_does_not_make_a_single_turn_decide_between_the_othe
         assert on.best is on.runners[0]
 
 
+@pytest.mark.parametrize(("lucky", "ahead"), [(0.95, "early"), (0.8, "late")])
+def test_one_lucky_turn_does_not_win(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, lucky: float, ahead: str) -> None:
+    """In the only turn they shared the late one was a little faster; much faster, it is ahead."""
+    monkeypatch.setattr(racing, "Worker", Scripted)
+    Scripted.times = {"early": chain([0.9] * 5, repeat(1.0)), "late": repeat(lucky)}
+    with Race(Workload(), lambda contestant, outputs: "", tmp_path, time.monotonic() + 60) as on:
+        on.enter(Contestant("early", tmp_path))
+        for _ in range(5):
+            on.turn()
+        on.enter(Contestant("late", tmp_path))
+        on.turn()
+        assert on.best is not None
+        assert on.best.name == ahead
+
+
 def test_who_enters_late_is_compared_within_shared_turns(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The machine slows down to half its speed; who enters then is as fast as the other is now."""
     monkeypatch.setattr(racing, "Worker", Scripted)
