@@ -12,7 +12,9 @@ from functools import lru_cache
 from importlib import import_module
 from typing import Any
 
-from irc.ir import DType, Graph, Op, TensorType, UnknownType, Value, at, constant_op, emit
+from irc.ir import DType, Op, TensorType, UnknownType, Value, emit
+
+from ..alone import alone
 
 TAKEN = frozenset({DType.F32, DType.F16, DType.I64, DType.I32, DType.I8, DType.U8, DType.BOOL})
 """Element types that it computes in, or, for 64-bit integers, that the rules below keep within 32 bits."""
@@ -72,7 +74,6 @@ _ARITHMETIC = frozenset(
     {"Add", "Sub", "Mul", "Div", "Mod", "Pow", "Neg", "Abs", "Sum", "CumSum", "ReduceSum", "ReduceProd", "ReduceSumSquare"}
     | {"ReduceMean", "MatMul", "Gemm", "BitShift", "BitwiseAnd", "BitwiseOr", "BitwiseXor", "BitwiseNot", "Einsum"}
 )
-_LARGEST_PARAMETER = 1024
 
 
 def why_not(op: Op) -> str:
@@ -111,21 +112,7 @@ def _is_wide(result: Value) -> bool:
 
 
 def _why_not_read(op: Op) -> str:
-    graph = Graph("trial")
-    operands = [None if value is None else _stand_in(graph, f"x{index}", value) for index, value in enumerate(op.operands)]
-    types = [result.type for result in op.results]
-    alone = graph.append(Op(op.name, operands, op.attributes, types, at("trial"), domain=op.domain, version=op.version))
-    for index, result in enumerate(alone.results):
-        graph.add_output(result, f"y{index}")
-    graph.opsets = dict(op.graph.outermost.opsets) if op.graph is not None else {}
-    return _reading_fails(emit(graph).complete().SerializeToString(deterministic=True))
-
-
-def _stand_in(graph: Graph, name: str, value: Value) -> Value:
-    constant = value.constant
-    if constant is not None and constant.byte_count <= _LARGEST_PARAMETER:
-        return graph.append(constant_op(constant, at("trial"), name)).result
-    return graph.add_input(name, value.type)
+    return _reading_fails(emit(alone(op)).complete().SerializeToString(deterministic=True))
 
 
 @lru_cache(maxsize=4096)
