@@ -77,11 +77,17 @@ def fates(race: Race) -> dict[str, Fate]:
     return {runner.name: runner.fate for runner in race.runners}
 
 
-def test_who_takes_half_as_long_again_leaves_after_one_turn(race: Any) -> None:
+def test_who_takes_half_as_long_again_leaves_after_two_turns(race: Any) -> None:
     done = race(a=[1.0], b=[1.6])
     assert fates(done) == {"a": Fate.AS_FAST, "b": Fate.SLOWER}
-    assert done.runners[1].times == [1.6]
+    assert done.runners[1].times == [1.6, 1.6]
     assert done.best.name == "a"
+
+
+def test_one_bad_turn_makes_nobody_leave(race: Any) -> None:
+    done = race(a=[1.0], b=[2.5, 0.9])
+    assert fates(done)["b"] is Fate.AS_FAST
+    assert done.best.name == "b"
 
 
 def test_who_is_a_little_slower_leaves_when_that_is_certain(race: Any) -> None:
