@@ -81,7 +81,7 @@ def why_not(op: Op) -> str:
     if op.bodies:
         return "ops with bodies are left to ONNX Runtime"
     for value in (*op.operands, *op.results):
-        reason = "" if value is None else _why_not_type(value)
+        reason = "" if value is None or _is_left_out(op, value) else _why_not_type(value)
         if reason:
             return reason
     different = DIFFERENT.get(op.qualified_name)
@@ -90,6 +90,12 @@ def why_not(op: Op) -> str:
     if op.name in _ARITHMETIC and _is_wide(op.results[0]):
         return "it computes integers in 32 bits"
     return _why_not_read(op)
+
+
+def _is_left_out(op: Op, value: Value) -> bool:
+    """Whether an operand is an empty tensor that says that it is not there, as exporters write for the roi of a Resize."""
+    kind = value.type
+    return op.name == "Resize" and value is not op.operand(0) and isinstance(kind, TensorType) and kind.shape == (0,)
 
 
 def _why_not_type(value: Value) -> str:

@@ -20,7 +20,7 @@ from irc.runtime import Contestant, Manifest, NodeCount, RunError, Workload, mea
 
 from ..engine import Engine
 from ..engines import ENGINES
-from ..partition import Piece, extract, needed_ops
+from ..partition import Piece, extract, needed_ops, why_not_cut
 from ..signatures import input_entries, output_entries
 from ..targets import Target
 
@@ -131,7 +131,10 @@ def best_split(
     ends = cuts_of(graph)
     if not ends or len(engines) < 2:
         return None
-    parts = extract(graph, pieces_at_each(graph, ends, engines[0]))
+    pieces = pieces_at_each(graph, ends, engines[0])
+    if why_not_cut(graph, pieces):
+        return None
+    parts = extract(graph, pieces)
     times = [dict(_times(part, engines, target, fed, folder, threads)) for part, fed in _fed(parts, feeds)]
     chosen, expected = _cheapest(times, engines)
     alone = min(sum(part.get(engine.name, float("inf")) for part in times) for engine in engines)

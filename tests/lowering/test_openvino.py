@@ -152,3 +152,14 @@ def test_an_input_that_nothing_depends_on_may_still_be_fed() -> None:
 def test_levels_that_promise_every_bit_are_refused() -> None:
     with pytest.raises(UnsupportedError, match="openvino keeps no answer to the bit"):
         compile_model(mlp(), CompileOptions(engine="openvino", opt_level=1, verify=Verify.NOTHING))
+
+
+def test_a_resize_whose_roi_is_empty_has_none() -> None:
+    """Exporters write an empty tensor where an operand in the middle is left out."""
+    weights = {"roi": np.array([], np.float32), "scales": np.array([1, 1, 2, 2], np.float32)}
+    resize = node("Resize", ["x", "roi", "scales"], ["y"], mode="nearest")
+    made = model([resize], [info("x", F32, [1, 3, 4, 4])], [info("y", F32, [1, 3, 8, 8])], weights)
+    assert refusals(made) == []
+    compiled = compile_model(made.SerializeToString(), CHOSEN)
+    assert compiled.agreement.agrees
+    assert [each.engine for each in compiled.program.manifest.placement] == ["openvino"]

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from irc.ir import DType, Tensor
 from irc.ir.text import parse_graph
 from irc.lowering import find_target
 from irc.lowering.onnxruntime import OnnxRuntime
@@ -97,3 +98,11 @@ def test_parts_are_really_measured(tmp_path: Any) -> None:
     arrays = {name: np.ones(shape, np.float32) for name, shape in feeds.items()}
     found = best_split(parse_graph(FUNNELS), engines, find_target("cpu"), arrays, tmp_path, 1)
     assert found is None or isinstance(found, Split)
+
+
+def test_a_graph_whose_inputs_have_defaults_is_not_split(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+    """Nothing is measured of it, because a default cannot pass between parts."""
+    monkeypatch.setattr(splits, "cuts_of", lambda graph: [1])
+    graph = parse_graph(chain("MatMul", "Relu"))
+    graph.defaults[graph.inputs[1]] = Tensor.view(np.ones((64, 64), np.float32), DType.F32)
+    assert best_split(graph, (FAST, SAFE), find_target("cpu"), {"x": np.ones((64, 64), np.float32)}, tmp_path, None) is None
