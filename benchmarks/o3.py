@@ -5,7 +5,7 @@
 Each model is compiled in a process of its own, with an empty cache, which is timed. Then the program and the file in both
 engines take turns, a process each; inputs come from MODEL.npz, beside the model or in FOLDER, where it is there. The error is
 the relative L2 distance from ONNX Runtime with all optimizations off. The ratio is the better engine's median by the program's:
-above 1 the program is faster.
+above 1 the program is faster. An engine whose own error is above both 1e-4 and the program's is no rival at f32; it is starred.
 """
 
 from __future__ import annotations
@@ -18,30 +18,53 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
-from irc.runtime import Contestant, Measurement, RunError, Workload, measure, measure_reference, open_artifact
+from irc.runtime import Contestant, RunError, Workload, measure, measure_reference, open_artifact
+
+LARGEST_ERROR = 1e-4
+"""Relative L2 distance from the reference up to which an answer is one in f32."""
+
+
+@dataclass(frozen=True)
+class Peer:
+    """An engine on the file as it is: its median in milliseconds and its error."""
+
+    milliseconds: float
+    error: float | None
 
 
 @dataclass(frozen=True)
 class Row:
-    """What a model came to: seconds to compile, who won, the program's error, and medians in milliseconds, None if refused."""
+    """What a model came to: seconds to compile, who won, error and median of the program, the peers that run the file."""
 
     seconds: float
     winner: str
     error: float | None
     own: float
-    onnxruntime: float | None
-    openvino: float | None
+    peers: Mapping[str, Peer]
 
     @property
     def ratio(self) -> float:
-        """How many times as fast as the better peer the program is."""
-        return min(each for each in (self.onnxruntime, self.openvino) if each is not None) / self.own
+        """How many times as fast as the better rival the program is."""
+        rivals = [peer for peer in self.peers.values() if self.is_rival(peer)] or list(self.peers.values())
+        return min(peer.milliseconds for peer in rivals) / self.own
+
+    def is_rival(self, peer: Peer) -> bool:
+        """Whether a peer's answers are as good."""
+        return (peer.error or 0.0) <= max(LARGEST_ERROR, self.error or 0.0)
+
+    def shown(self, name: str) -> str:
+        """A peer's time in the table."""
+        peer = self.peers.get(name)
+        if peer is None:
+            return "refuses"
+        return f"{peer.milliseconds:.3f}" if self.is_rival(peer) else f"{peer.milliseconds:.3f} * {peer.error:.0e}"
 
 
 def compiled(model: Path, place: Path, workload: Workload, budget: float) -> float:
@@ -80,11 +103,8 @@ def measured(model: Path, workload: Workload, budget: float, folder: Path) -> Ro
     found = {each.name: each for each in measure(field, workload)}
     place.unlink()
     own = found["irc"]
-    return Row(seconds, winner, own.error, own.p50, _median(found.get("onnxruntime")), _median(found.get("openvino")))
-
-
-def _median(measurement: Measurement | None) -> float | None:
-    return None if measurement is None else measurement.p50
+    peers = {name: Peer(each.p50, each.error) for name, each in found.items() if name != "irc"}
+    return Row(seconds, winner, own.error, own.p50, peers)
 
 
 def main() -> None:
@@ -116,7 +136,7 @@ def main() -> None:
             except RunError as error:
                 table.add_row(model.stem, "–", str(error)[:80], "–", "–", "–", "–", "–")
                 continue
-            times = (f"{each:.3f}" if each is not None else "refuses" for each in (row.own, row.onnxruntime, row.openvino))
+            times = (f"{row.own:.3f}", row.shown("onnxruntime"), row.shown("openvino"))
             shown = "–" if row.error is None else f"{row.error:.1e}"
             table.add_row(model.stem, f"{row.seconds:.1f}", row.winner, shown, *times, f"{row.ratio:.3f}")
             print(f"{model.stem}: {row}", file=sys.stderr, flush=True)
@@ -124,7 +144,7 @@ def main() -> None:
     if rows:
         print(f"geometric mean: {statistics.geometric_mean(row.ratio for row in rows.values()):.3f}")
     if arguments.json:
-        arguments.json.write_text(json.dumps({name: vars(row) for name, row in rows.items()}, indent=1), encoding="utf-8")
+        arguments.json.write_text(json.dumps({name: asdict(row) for name, row in rows.items()}, indent=1), encoding="utf-8")
 
 
 if __name__ == "__main__":

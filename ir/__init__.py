@@ -2,7 +2,7 @@
 
 from . import dialect, dims, infer, schema, shapes
 from .capture import Limits, capture
-from .clone import clone_graph, clone_op
+from .clone import clone_closed, clone_graph, clone_op
 from .cost import Cost, cost_of
 from .diagnostics import (
     EvaluationError,
@@ -71,6 +71,7 @@ __all__ = [
     "at",
     "capture",
     "check_op",
+    "clone_closed",
     "clone_graph",
     "clone_op",
     "closest",

@@ -164,7 +164,7 @@ class _Emitter:
             entry.type.CopyFrom(proto.type_message(value.type))
             default = graph.defaults.get(value)
             if default is not None:
-                self.emitted.initializers.append(proto.tensor_message(default, name))
+                self._tensor(self.names[value], default)
 
     def _name_outputs(self, graph: Graph) -> list[tuple[int, Value]]:
         """Give output names to the values that can carry them; the rest need an Identity and are returned."""
@@ -202,7 +202,9 @@ class _Emitter:
     def _initializer(self, op: Op) -> None:
         if not op.result.uses:
             return
-        name, tensor = self.name_of(op.result), op.value
+        self._tensor(self.name_of(op.result), op.value)
+
+    def _tensor(self, name: str, tensor: Tensor) -> None:
         if tensor.dtype is DType.STR or tensor.byte_count < SMALLEST_WEIGHT or tensor.dtype in self.keep_inline:
             self.emitted.initializers.append(proto.tensor_message(tensor, name))
             return

@@ -1,8 +1,9 @@
 """How a graph becomes something that runs: targets, engines that say what they take, and the driver from model to program."""
 
-from .compiled import Compiled, Timing
+from .compiled import Compiled, CompiledVariant, Timing
+from .defaults import without_defaults
 from .driver import compile_graph, compile_model
-from .engine import Engine, EngineFiles, Particular, Varied, Verdict, weight_view
+from .engine import Engine, EngineFiles, Estimated, Partial, Particular, Varied, Verdict, weight_view
 from .engines import ENGINES, find_engine, settings_of
 from .managers import pass_manager, rewrite_checker
 from .options import CompileOptions
@@ -18,9 +19,12 @@ __all__ = [
     "Agreement",
     "CompileOptions",
     "Compiled",
+    "CompiledVariant",
     "Engine",
     "EngineFiles",
     "Kind",
+    "Estimated",
+    "Partial",
     "Particular",
     "Piece",
     "Probe",
@@ -45,4 +49,5 @@ __all__ = [
     "settings_of",
     "weight_view",
     "why_not_cut",
+    "without_defaults",
 ]

@@ -24,7 +24,7 @@ class Timing:
 
 @dataclass(frozen=True)
 class CompiledVariant:
-    """What was made for some sizes of dims: where its ops are, and whether it answers as the model does at those sizes."""
+    """What was made for some sizes of dims, or none: where its ops are, and whether it answers as the model does there."""
 
     dims: Mapping[str, int]
     placement: Sequence[Placement]
@@ -32,8 +32,8 @@ class CompiledVariant:
 
     @property
     def name(self) -> str:
-        """Its sizes, as a flag would say them."""
-        return " ".join(f"{dim}={size}" for dim, size in self.dims.items())
+        """Its sizes, as a flag would say them; where there are none it is for calls that override defaults."""
+        return "overriding a default" if not self.dims else " ".join(f"{dim}={size}" for dim, size in self.dims.items())
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,8 @@ class Compiled:
     `forms` counts the engine's own rewrites, by name. `checked` rewrites were looked at before they were done; `undone` are
     those found to change answers, and therefore not done; of `unchecked` ones nothing could be said, because the reference
     runs neither side. `decisions` are the candidates that were measured, in the order they were tried.
-    Everything is about the program for all sizes; `variants` are those for some, which are made alike.
+    Everything is about the program for all sizes; `variants` are those for some, which are made alike. Where inputs have
+    defaults, it may be about calls that override none, and `overriding` is what was made for the others.
     """
 
     program: Program
@@ -58,6 +59,7 @@ class Compiled:
     checked: int = 0
     decisions: Sequence[Decision] = ()
     variants: Sequence[CompiledVariant] = ()
+    overriding: CompiledVariant | None = None
 
     @property
     def failures(self) -> list[PassRecord]:

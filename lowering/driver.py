@@ -15,18 +15,24 @@ from irc.runtime import EngineFiles as RuntimeFiles
 from irc.runtime import Source as SourceEntry
 
 from .compiled import Compiled, Timing
+from .defaults import FROM_LEVEL, for_closed, given_probe, overriding_probe, without_defaults
 from .engine import Engine, EngineFiles
-from .engines import ENGINES, find_engine, settings_of
+from .engines import ENGINES, find_engine, rest_of, settings_of
 from .managers import pass_manager, rewrite_checker
 from .manifests import Model, manifest_of, source_of
 from .options import CompileOptions
+from .partition import Piece, pieces_of
+from .plans import lower_pieces
 from .strict import refused, without_fallback
 from .targets import Target, find_target
 from .tuning import tune
-from .variants import Sizes, rebuilt, resized, split_dims, variant_graphs, with_variants
+from .variants import Overriding, Sizes, let_go, rebuilt, resized, split_dims, variant_graphs, with_variants
 from .verification import Agreement, Probe, Verify, check, probe_of
 
 NOTHING = "O0"
+
+PLAN_SETTINGS: Sequence[Mapping[str, OptionValue]] = ({},)
+"""The settings of a program in several pieces: each piece has its own."""
 
 Settle = Callable[[Mapping[str, OptionValue]], Mapping[str, OptionValue]]
 """What is done to the options of an engine at last."""
@@ -59,9 +65,22 @@ def compile_graph(
     dims, variants = split_dims(options.dims)
     options = replace(options, dims=dims)
     specialize(graph, dims, options.shapes)
+    closed = without_defaults(graph, options, [name for sizes in variants for name in sizes])
+    overriding: Overriding | None = None
+    start = time.perf_counter()
+    if isinstance(closed, Graph):
+        given = given_probe(graph, options, examples)
+        probe = overriding_probe(graph, given)
+        overriding = let_go(_compile_overriding(graph, options, target, source, examples, probe))
+        options, examples = for_closed(closed, options, examples, given)
+        graph = closed
     graphs = variant_graphs(graph, variants)
-    compiled = _compile_all_sizes(graph, options, target, instruments, source, captured_in, examples)
-    if not variants:
+    spent = captured_in + time.perf_counter() - start  # counts against the budget of O3
+    compiled = _compile_all_sizes(graph, options, target, instruments, source, spent, examples)
+    compiled = replace(compiled, timing=replace(compiled.timing, capture=captured_in))
+    if closed and isinstance(closed, str):
+        compiled = replace(compiled, notes=[closed, *compiled.notes])
+    if not variants and overriding is None:
         return compiled
 
     def each() -> Iterator[tuple[Sizes, Compiled]]:
@@ -73,7 +92,43 @@ def compile_graph(
         runs = _choose_engine(options, target).runs(target)
         return Program.from_files(manifest, files) if runs else Program.elsewhere(manifest, files, runs.reason)
 
-    return with_variants(compiled, each(), load)
+    return with_variants(compiled, each(), overriding, load)
+
+
+def _compile_overriding(
+    graph: Graph,
+    options: CompileOptions,
+    target: Target,
+    source: SourceEntry | None,
+    examples: Mapping[str, Any] | None,
+    probe: Probe | str,
+) -> Compiled:
+    """A graph with its inputs that have defaults, by rules: on the engine asked for where it takes it, else on the usual one.
+
+    Raises UnsupportedError where another engine would be needed, and that is refused.
+    """
+    engine = _choose_engine(options, target)
+    usual = next(each for each in ENGINES if each.serves(target))
+    own = replace(options, opt_level=FROM_LEVEL, strict=options.strict and engine is not usual)
+    try:
+        return _compile(clone_graph(graph), own, (), source, 0.0, examples, probe)
+    except (UnsupportedError, EngineFailure) as error:
+        reason = _in_a_line(error.message)
+        if options.strict and isinstance(error, UnsupportedError):
+            hint = "compile without --strict, or without --engine"
+            raise UnsupportedError(f"{engine.name} runs no calls that override a default: {reason}", hint=hint) from error
+        if options.strict or engine is usual:
+            raise
+    threads = {name: value for name, value in options.engine_options.items() if name == "threads"}
+    compiled = _compile(graph, replace(own, engine=usual.name, engine_options=threads), (), source, 0.0, examples, probe)
+    return replace(compiled, notes=[f"it runs on {usual.name}: {reason}", *compiled.notes])
+
+
+def _in_a_line(message: str) -> str:
+    """A message with the first of the lines that it lists."""
+    first, *listed = (line.strip() for line in message.strip().splitlines())
+    more = f", and {len(listed) - 1} more" if len(listed) > 1 else ""
+    return " ".join([first, *listed[:1]]) + more
 
 
 def _compile_like(
@@ -107,7 +162,8 @@ def _compile_all_sizes(
     if isinstance(tuned, Compiled):
         return tuned
     compiled = _compile(graph, options, instruments, source, captured_in, examples)
-    return replace(compiled, notes=[f"nothing was measured: {tuned}", *compiled.notes])
+    known = any(note.endswith(tuned) for note in compiled.notes)
+    return replace(compiled, notes=["nothing was measured" + ("" if known else f": {tuned}"), *compiled.notes])
 
 
 def _compile(
@@ -117,20 +173,20 @@ def _compile(
     source: SourceEntry | None,
     captured_in: float,
     examples: Mapping[str, Any] | None,
+    probe: Probe | str | None = None,
 ) -> Compiled:
     """Compile for one engine. Where the program answers otherwise than the model, less and less is done until it is right."""
     target = find_target(options.target)
     engine = _choose_engine(options, target)
     runs = engine.runs(target)
     here = target if runs else find_target("cpu")  # answers are checked by the kernels that are here
-    settings = settings_of(engine, options.opt_level, here)
+    settings_of(engine, options.opt_level, here)  # it says what is wrong with the level before anything is done
     before = op_count(graph)
     settled: Settle = partial(without_fallback, engine, here) if options.strict else dict
     own_passes = options.passes is not None or bool(options.load)
     asked = options.opt_level >= 2 or own_passes or options.inputs is not None
     checks = options.verify is Verify.REWRITES or (options.verify is Verify.ANSWERS and asked)
     pristine = clone_graph(graph) if checks else None
-    probe: Probe | str | None = None
     agreement = Agreement(False)
     notes: list[str] = []
     known, checker = registry(options.load), rewrite_checker(options, examples)
@@ -145,9 +201,14 @@ def _compile(
             graph = manager.run(graph, None if pristine is None else lambda: clone_graph(pristine))
         optimized = time.perf_counter()
         forms = Context(disabled=options.disable, checker=checker if attempt.anew is None else None)
-        files = engine.lower(graph, target, attempt.lowered_as, forms)
+        pieces = _pieces(graph, engine, options, target, notes)
+        if len(pieces) > 1:
+            files = lower_pieces(graph, pieces, target, attempt.lowered_as, options.engine_options, forms)
+        else:
+            files = pieces[0].engine.lower(graph, target, attempt.lowered_as, forms)
+        settings = settings_of(pieces[0].engine, options.opt_level, here) if len(pieces) == 1 else PLAN_SETTINGS
         lowered = time.perf_counter()
-        manifest = manifest_of(graph, options, [engine], files, manager.records, source)
+        manifest = manifest_of(graph, options, [piece.engine for piece in pieces], files, manager.records, source)
         manifest = replace(manifest, nodes=NodeCount(before, len(files.op_names)))
         if probe is None:
             probe = probe_of(pristine, options.inputs, examples) if pristine is not None else "not asked for"
@@ -177,6 +238,18 @@ def _compile(
     raise EngineFailure(
         f"the engine's answers are wrong: it {agreement.sentence}", hint="compile with --no-verify to have it anyway"
     )
+
+
+def _pieces(graph: Graph, engine: Engine, options: CompileOptions, target: Target, notes: list[str]) -> list[Piece]:
+    """The graph in one piece, unless the engine leaves some of it to another, or all of it where there is too little."""
+    others = [] if options.strict else rest_of(engine)
+    if not others:
+        return [Piece(engine, ())]
+    try:
+        return pieces_of(graph, engine, others, target)
+    except UnsupportedError as error:
+        notes.append(f"{others[-1].name} runs it instead of {engine.name}: {error.message}")
+        return [Piece(others[-1], ())]
 
 
 MOST_SUSPECTS = 16

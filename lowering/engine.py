@@ -110,6 +110,25 @@ class Particular(Protocol):
         ...
 
 
+@runtime_checkable
+class Estimated(Protocol):
+    """What an engine may have beside that takes long to lower: how long, so that a search ends when it should."""
+
+    def seconds_to_lower(self, graph: Graph, target: Target) -> float:
+        """About how long `lower` takes where nothing of what it makes is in a cache."""
+        ...
+
+
+@runtime_checkable
+class Partial(Protocol):
+    """What an engine may have beside: another that gets what it does not take, even where a user asks for it alone."""
+
+    @property
+    def rest(self) -> str:
+        """The name of the engine that gets the rest."""
+        ...
+
+
 def weight_view(tensor: Tensor) -> WeightView:
     """A constant as the runtime takes it; the bytes stay where they are unless the constant is a reordered view."""
     data = tensor.data

@@ -7,12 +7,13 @@ from collections.abc import Mapping, Sequence
 from irc.ir import UnsupportedError, UsageError, closest
 from irc.runtime import OptionValue
 
-from .engine import Engine
+from .engine import Engine, Partial
 from .onnxruntime import OnnxRuntime
 from .openvino import OpenVino
 from .targets import Target
+from .tvm import Tvm
 
-ENGINES: list[Engine] = [OnnxRuntime(), OpenVino()]
+ENGINES: list[Engine] = [OnnxRuntime(), OpenVino(), Tvm()]
 """Best-served first: the first one is used where nothing is measured. An engine of your own adds itself."""
 
 
@@ -32,3 +33,8 @@ def settings_of(engine: Engine, opt_level: int, target: Target) -> Sequence[Mapp
         return settings
     reason = f"{engine.name} keeps no answer to the bit, as O{opt_level} promises"
     raise UnsupportedError(reason, hint="use -O2, or --engine onnxruntime")
+
+
+def rest_of(engine: Engine) -> list[Engine]:
+    """The engine that gets what `engine` does not take even where a user asks for that alone; none for most."""
+    return [find_engine(engine.rest)] if isinstance(engine, Partial) else []

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from irc.ir import Graph, Op, UnknownType, UnsupportedError, Value, clone_op, cost_of
 from irc.passes import operands_of
 
-from .engine import Engine
+from .engine import YES, Engine, Particular
 from .targets import Target
 
 MOST_PIECES = 8
@@ -47,6 +47,26 @@ def refusals(graph: Graph, engine: Engine, target: Target) -> list[Refusal]:
     """The ops that an engine does not take, with its reasons."""
     verdicts = ((op, engine.takes(op, target)) for op in graph.walk() if not op.is_constant)
     return [Refusal(op, engine.name, verdict.reason) for op, verdict in verdicts if not verdict]
+
+
+def pieces_of(graph: Graph, engine: Engine, others: Sequence[Engine], target: Target) -> list[Piece]:
+    """Everything in one piece where `engine` takes it; else what `others` have to run is cut off.
+
+    Raises UnsupportedError where the engine is left with nothing worth it, or the graph cannot be cut; with its first reason.
+    """
+    refused = refusals(graph, engine, target)
+    if not refused:
+        signature = engine.takes_signature(graph) if isinstance(engine, Particular) else YES
+        if not signature:
+            raise UnsupportedError(signature.reason)
+        return [Piece(engine, ())]
+    pieces = partition(graph, [engine, *(each for each in others if each is not engine)], target)
+    if all(piece.engine is not engine for piece in pieces):
+        raise UnsupportedError(f"it takes too little of the model; {refused[0]}")
+    reason = why_not_cut(graph, pieces)
+    if reason:
+        raise UnsupportedError(f"the model cannot be cut: {reason}")
+    return pieces
 
 
 def partition(graph: Graph, engines: Sequence[Engine], target: Target) -> list[Piece]:
@@ -208,4 +228,4 @@ def _fresh(taken: set[str]) -> str:
     return f"irc:{number}"
 
 
-__all__ = ["MOST_PIECES", "Piece", "Refusal", "extract", "needed_ops", "partition", "refusals", "why_not_cut"]
+__all__ = ["MOST_PIECES", "Piece", "Refusal", "extract", "needed_ops", "partition", "pieces_of", "refusals", "why_not_cut"]

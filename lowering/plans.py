@@ -1,4 +1,4 @@
-"""Programs of several parts: a graph in pieces, each lowered by its engine, and variants of a graph for some sizes of dims.
+"""Programs of several parts: a graph in pieces, each lowered by its engine, and variants of a graph for some calls only.
 
 A plan says how values pass between pieces, and which variant runs. Parts with the same weights have them in the same memory,
 and therefore in an artifact once.
@@ -46,7 +46,7 @@ def lower_pieces(
         parts[name] = files
         op_names.update((f"{name}/{node}", op) for node, op in files.op_names.items())
         usual = piece.engine.settings(opt_level, target) if opt_level >= 2 else piece.engine.defaults(target)
-        options = {**usual[0], **files.options, **given}
+        options = {**(usual[0] if usual else {}), **files.options, **given}  # irc's own engine has no defaults
         steps.append(Step(name, piece.engine.name, options, input_entries(own), output_entries(own)))
     plan = Plan((Variant(tuple(steps)),))
     return EngineFiles({PLAN_FILE: (plan.to_bytes(),)}, {}, op_names, parts=parts)
@@ -68,14 +68,19 @@ class Made:
 
 
 def assemble(general: Made, variants: Sequence[Made]) -> RuntimeFiles:
-    """The files of a program with variants: of the first that fits what is fed, or of the general one, is what runs."""
+    """The files of a program with variants: of the first that fits what is fed, or of the general one, is what runs.
+
+    Inputs that a variant lacks have their defaults in it, so it is for calls that do not feed them.
+    """
     parts: dict[str, RuntimeFiles] = {}
     assumed = set(general.manifest.dims_must_agree)
     last = Variant(_steps(general, parts))
     first: list[Variant] = []
     for each in variants:
         more = sorted(set(each.manifest.dims_must_agree) - assumed)
-        first.append(Variant(_steps(each, parts), each.dims, tuple(more)))
+        takes = {entry.name for entry in each.manifest.inputs}
+        absent = tuple(entry.name for entry in general.manifest.inputs if entry.name not in takes)
+        first.append(Variant(_steps(each, parts), each.dims, tuple(more), absent))
     plan = Plan((*first, last))
     return RuntimeFiles({PLAN_FILE: (plan.to_bytes(),)}, {}, in_one_place(one_bin(parts)))
 

@@ -1,6 +1,6 @@
-"""Variants: a model compiled again for sizes that are said ahead, behind one dispatcher.
+"""Variants: a model compiled again for sizes that are said ahead, or for defaults that stay, behind one dispatcher.
 
-Law: the program for all sizes stays, with its signature, and runs whatever no variant is for; a variant answers as the
+Law: the program for all calls stays, with its signature, and runs whatever no variant is for; a variant answers as the
 reference does at its own sizes before it is let in.
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import astuple, replace
+from dataclasses import astuple, dataclass, replace
 from itertools import product
 from math import prod
 from typing import Any, cast
@@ -56,25 +56,46 @@ def variant_graphs(graph: Graph, variants: Sequence[Sizes]) -> list[Graph]:
     return graphs
 
 
+@dataclass(frozen=True)
+class Overriding:
+    """The program for calls that override defaults, its engine let go: what was made, and what is told of it."""
+
+    compiled: Compiled
+    made: Made
+
+
+def let_go(compiled: Compiled) -> Overriding:
+    """A compiled program for calls that override defaults; it is closed here."""
+    return Overriding(compiled, _closed(compiled.program, {}))
+
+
 def with_variants(
-    general: Compiled,
+    usual: Compiled,
     variants: Iterable[tuple[Sizes, Compiled]],
+    overriding: Overriding | None,
     load: Callable[[Manifest, EngineFiles], Program],
 ) -> Compiled:
-    """The general program behind its variants, which are taken one after the other; `load` makes the whole of its files.
+    """A program behind its variants, which are taken one after the other; `load` makes the whole of its files.
 
-    Each is closed before the next one is compiled, so that no two engines are open at a time.
+    Each is closed before the next one is compiled, so that no two engines are open at a time. Where there is a program for
+    calls that override defaults, the usual one is a variant too, and the signature is that of the other.
     """
-    first = _closed(general.program, {})
+    first = _closed(usual.program, {})
     made: list[Made] = []
-    compiled = general
+    compiled = usual
     for sizes, each in variants:
         made.append(_closed(each.program, sizes))
-        compiled = _and(compiled, each, sizes)
+        compiled = _and(compiled, each, CompiledVariant(sizes, each.program.manifest.placement, each.agreement))
+    last, manifest = first, first.manifest
+    if overriding is not None:
+        made.append(first)
+        last, whole = overriding.made, overriding.made.manifest
+        manifest = replace(manifest, inputs=whole.inputs, outputs=whole.outputs, dims_must_agree=whole.dims_must_agree)
+        compiled = _and_overriding(compiled, overriding)
     start = time.perf_counter()
-    versions = {name: version for part in (*made, first) for name, version in part.manifest.versions.items()}
-    manifest = replace(first.manifest, engine=PLAN, engine_options={}, versions=versions)
-    program = load(manifest, assemble(first, made))
+    versions = {name: version for part in (last, *made, first) for name, version in part.manifest.versions.items()}
+    manifest = replace(manifest, engine=PLAN, engine_options={}, versions=versions)
+    program = load(manifest, assemble(last, made))
     timing = replace(compiled.timing, load=compiled.timing.load + time.perf_counter() - start)
     return replace(compiled, program=program, timing=timing)
 
@@ -85,21 +106,31 @@ def _closed(program: Program, sizes: Sizes) -> Made:
     return made
 
 
-def _and(whole: Compiled, variant: Compiled, sizes: Sizes) -> Compiled:
+def _and(whole: Compiled, other: Compiled, own: CompiledVariant) -> Compiled:
     """What is told of a compilation, with what is told of one more variant."""
-    own = CompiledVariant(sizes, variant.program.manifest.placement, variant.agreement)
-    failures = [f"pass '{record.text}' was rolled back and left out: {record.failure}" for record in variant.failures]
-    notes = [f"{own.name}: {each}" for each in (*variant.notes, *failures) if each not in whole.notes]
-    seconds = zip(astuple(whole.timing), astuple(variant.timing), strict=True)
+    seconds = zip(astuple(whole.timing), astuple(other.timing), strict=True)
     return replace(
         whole,
         timing=Timing(*(a + b for a, b in seconds)),
-        notes=[*whole.notes, *notes],
-        undone=[*whole.undone, *variant.undone],
-        unchecked=whole.unchecked + variant.unchecked,
-        checked=whole.checked + variant.checked,
+        notes=[*whole.notes, *_more_notes(whole, other, own.name)],
+        undone=[*whole.undone, *other.undone],
+        unchecked=whole.unchecked + other.unchecked,
+        checked=whole.checked + other.checked,
         variants=[*whole.variants, own],
     )
+
+
+def _and_overriding(whole: Compiled, overriding: Overriding) -> Compiled:
+    """What is told of a compilation, with what was made for calls that override defaults, whose engine does not start yet."""
+    other, timing = overriding.compiled, whole.timing
+    own = CompiledVariant({}, overriding.made.manifest.placement, other.agreement)
+    both = _and(whole, other, own)
+    return replace(both, timing=replace(both.timing, load=timing.load), variants=whole.variants, overriding=own)
+
+
+def _more_notes(whole: Compiled, other: Compiled, when: str) -> list[str]:
+    failures = [f"pass '{record.text}' was rolled back and left out: {record.failure}" for record in other.failures]
+    return [f"{when}: {each}" for each in (*other.notes, *failures) if each not in whole.notes]
 
 
 def rebuilt(

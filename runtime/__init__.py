@@ -32,6 +32,23 @@ if TYPE_CHECKING:
         Source,
     )
     from .measuring import Contestant, Measurement, Workload, measure, measure_reference
+    from .native_executor import NativeExecutor, NativeOptions
+    from .native_plan import (
+        ALIGNMENT,
+        ARENA,
+        CONSTANTS,
+        CONSTANTS_FILE,
+        FIRST_VALUE,
+        LIBRARY_FILE,
+        MOST_ARGUMENTS,
+        NATIVE_PLAN_FILE,
+        STATUS,
+        Argument,
+        NativeBuffer,
+        NativePlan,
+        NativeStep,
+        NativeValue,
+    )
     from .onnxruntime_executor import OnnxRuntimeOptions
     from .openvino_executor import BIN_FILE, OPS_FILE, XML_FILE, OpenVinoOptions
     from .plan import PLAN, PLAN_FILE, Plan, Step, Variant
@@ -45,6 +62,7 @@ if TYPE_CHECKING:
     from .strict_json import parse_object
     from .verdict import FEWEST_ROUNDS, Comparison, Verdict, compare
     from .weights import WEIGHTS_FILE, WeightsLayout, WeightView, layout_weights, read_weights
+    from .workers import Worker
 
 __all__ = [
     # running
@@ -91,6 +109,23 @@ __all__ = [
     "BIN_FILE",
     "OPS_FILE",
     "XML_FILE",
+    # libraries of kernels
+    "NativeExecutor",
+    "NativeOptions",
+    "NativeBuffer",
+    "NativePlan",
+    "NativeStep",
+    "NativeValue",
+    "Argument",
+    "NATIVE_PLAN_FILE",
+    "LIBRARY_FILE",
+    "CONSTANTS_FILE",
+    "ARENA",
+    "CONSTANTS",
+    "STATUS",
+    "FIRST_VALUE",
+    "MOST_ARGUMENTS",
+    "ALIGNMENT",
     # measuring
     "Fate",
     "Race",
@@ -138,6 +173,7 @@ __all__ = [
     "write_entry",
     "why_no_cache",
     "run_child",
+    "Worker",
     "scratch_folder",
     "no_scratch",
     "parse_object",
@@ -163,6 +199,11 @@ _HOMES = {
         *("PassRecord", "Placement", "SignatureEntry", "Source"),
     ),
     "measuring": ("Contestant", "Measurement", "Workload", "measure", "measure_reference"),
+    "native_executor": ("NativeExecutor", "NativeOptions"),
+    "native_plan": (
+        *("ALIGNMENT", "ARENA", "CONSTANTS", "CONSTANTS_FILE", "FIRST_VALUE", "LIBRARY_FILE", "MOST_ARGUMENTS"),
+        *("NATIVE_PLAN_FILE", "STATUS", "Argument", "NativeBuffer", "NativePlan", "NativeStep", "NativeValue"),
+    ),
     "onnxruntime_executor": ("OnnxRuntimeOptions",),
     "openvino_executor": ("BIN_FILE", "OPS_FILE", "OpenVinoOptions", "XML_FILE"),
     "plan": ("PLAN", "PLAN_FILE", "Plan", "Step", "Variant"),
@@ -176,6 +217,7 @@ _HOMES = {
     "verdict": ("FEWEST_ROUNDS", "Comparison", "Verdict", "compare"),
     "spilling": ("spill",),
     "weights": ("WEIGHTS_FILE", "WeightView", "WeightsLayout", "layout_weights", "read_weights"),
+    "workers": ("Worker",),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 

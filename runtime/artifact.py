@@ -11,8 +11,6 @@ import dataclasses
 import hashlib
 import mmap
 import os
-import secrets
-import shutil
 import stat
 import zipfile
 import zlib
@@ -22,7 +20,7 @@ from typing import TypeAlias
 
 from .errors import ArtifactError
 from .manifest import FileRecord, Manifest
-from .scratch import temporary_beside
+from .scratch import folder_beside, temporary_beside
 from .zip_store import MOST_ENTRIES, Buffer, add_file, check_name, read_entries
 
 StrPath: TypeAlias = "str | os.PathLike[str]"
@@ -104,9 +102,7 @@ def _write_folder(
     _check_names(files, target)
     if target.exists():
         raise ArtifactError("there is something of that name already", location=str(target))
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
-    with _speaking_of(target), _removed_unless_renamed(temporary):
-        temporary.mkdir()
+    with _speaking_of(target), folder_beside(target) as temporary:
         records: dict[str, FileRecord] = {}
         for name in sorted(files):
             digest = hashlib.sha256()
@@ -155,14 +151,6 @@ def _speaking_of(target: Path) -> Generator[None]:
         yield
     except OSError as error:
         raise ArtifactError(f"cannot be written: {_reason(error)}", location=str(target)) from error
-
-
-@contextlib.contextmanager
-def _removed_unless_renamed(temporary: Path) -> Generator[None]:
-    try:
-        yield
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _hashing(chunks: Sequence[Buffer], update: Callable[[Buffer], None]) -> Iterator[memoryview]:

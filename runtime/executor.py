@@ -181,5 +181,16 @@ def _openvino(
     return OpenVinoExecutor(files.read(XML_FILE), files.view(BIN_FILE), chosen, inputs, outputs)
 
 
-EXECUTORS: dict[str, Build] = {"onnxruntime": _onnxruntime, "openvino": _openvino}
+def _tvm(
+    files: EngineFiles,
+    options: Mapping[str, OptionValue],
+    inputs: Sequence[SignatureEntry],
+    outputs: Sequence[SignatureEntry],
+) -> Executor:
+    from .native_executor import NativeExecutor, NativeOptions
+
+    return NativeExecutor(files, NativeOptions.from_manifest(options), inputs, outputs)
+
+
+EXECUTORS: dict[str, Build] = {"onnxruntime": _onnxruntime, "openvino": _openvino, "tvm": _tvm}
 """How the programs of each engine are run, by the engine's name; an engine of your own adds itself."""

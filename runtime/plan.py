@@ -1,7 +1,7 @@
 """A plan: what a program of several parts does with its feeds; `from_bytes(to_bytes(plan))` is the plan.
 
-A plan has variants, each for some sizes of named dims, the last one for all. A variant has steps, each a part of the program
-on an engine of its own, which takes feeds and results of steps before it, by name.
+A plan has variants, each for some sizes of named dims or for calls that override no default, the last one for all. A variant
+has steps, each a part of the program on an engine of its own, which takes feeds and results of steps before it, by name.
 """
 
 from __future__ import annotations
@@ -53,16 +53,19 @@ class Step:
 class Variant:
     """The steps for feeds in which dims have these sizes; for all feeds where there are none.
 
-    They also need that each of the dims in `dims_must_agree` has one size wherever it stands; without that, others run.
+    They also need that each of the dims in `dims_must_agree` has one size wherever it stands, and that none of the inputs in
+    `absent`, whose defaults are constants in them, is fed; without that, others run.
     """
 
     steps: tuple[Step, ...]
     dims: Mapping[str, int] = field(default_factory=dict[str, int])
     dims_must_agree: tuple[str, ...] = ()
+    absent: tuple[str, ...] = ()
 
     def to_json(self) -> Json:
         """As JSON."""
         return {
+            "absent": list(self.absent),
             "dims": dict[str, Json](self.dims),
             "dims_must_agree": list(self.dims_must_agree),
             "steps": [each.to_json() for each in self.steps],
@@ -76,14 +79,20 @@ class Variant:
             if not isinstance(size, int) or isinstance(size, bool) or size < 0:
                 raise fields.refuse(f"{size} is no size of dim {name}")
             dims[name] = size
-        return Variant(fields.objects("steps", Step.from_json), dims, fields.texts("dims_must_agree"))
+        steps = fields.objects("steps", Step.from_json)
+        return Variant(steps, dims, fields.texts("dims_must_agree"), fields.texts("absent"))
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """All variants; the first one whose dims have the sizes fed is the one that runs."""
+    """All variants; the first one that is for what is fed is the one that runs."""
 
     variants: tuple[Variant, ...]
+
+    @property
+    def usual(self) -> Variant:
+        """The variant for all sizes, of calls that override no default where there is one for those."""
+        return next(each for each in self.variants if not each.dims and (each.absent or each is self.variants[-1]))
 
     def to_bytes(self) -> bytes:
         """The plan as the bytes of PLAN_FILE; equal plans have equal bytes."""
@@ -100,6 +109,8 @@ class Plan:
                 raise fields.refuse("a variant has no steps")
         if not plan.variants or plan.variants[-1].dims or plan.variants[-1].dims_must_agree:
             raise fields.refuse("the last variant should be for all dims")
+        if plan.variants[-1].absent:
+            raise fields.refuse("the last variant should be for all inputs")
         return plan
 
 

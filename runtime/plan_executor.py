@@ -1,17 +1,19 @@
-"""Running a plan: the variant for the sizes fed, step after step, each value let go after its last use.
+"""Running a plan: the variant for what is fed, step after step, each value let go after its last use.
 
 Law: values pass from one step to the next as they are, without a copy; results share no memory with feeds or each other,
 because each is made by one step, which keeps that law. A variant runs only where everything fed has the shape that it is
-for: a dim of one name may have two sizes, unless the model says otherwise, and then the variant for all sizes runs.
+for: a dim of one name may have two sizes, unless the model says otherwise, and then the variant for all sizes runs. The one
+for calls that override a default is built when the first of them comes: most programs never see one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from threading import Lock
 from typing import Any
 
-from .errors import ArtifactError, EngineFailure
+from .errors import ArtifactError
 from .manifest import SignatureEntry
 from .plan import Plan, Step, Variant
 
@@ -30,13 +32,16 @@ class _Stage:
 
 @dataclass(frozen=True, slots=True)
 class _Fit:
-    """What feeds have to be for a variant: axes of inputs with their sizes, and groups of axes that have one size each."""
+    """What feeds have to be for a variant: without some, axes of inputs with their sizes, groups of axes of one size each."""
 
+    absent: frozenset[str] = frozenset()
     sizes: tuple[tuple[str, int, int], ...] = ()
     agreeing: tuple[tuple[tuple[str, int], ...], ...] = ()
 
     def holds(self, feeds: Mapping[str, Any]) -> bool:
-        """Whether the feeds are that; an input left out, which has a default, is not."""
+        """Whether the feeds are that; an input left out, which has a default, is of no size."""
+        if not self.absent.isdisjoint(feeds):
+            return False
         try:
             for name, axis, size in self.sizes:
                 if feeds[name].shape[axis] != size:
@@ -58,8 +63,16 @@ class PlanExecutor:
     ) -> None:
         self._outputs = tuple(each.name for each in outputs)
         self._executors: list[Any] = []
+        self._build = build
+        self._last_uses = [self._checked(variant, inputs) for variant in plan.variants]
         fits = [_fit(variant, inputs) for variant in plan.variants]
-        self._variants = [(fit, self._stages(v, inputs, build)) for fit, v in zip(fits, plan.variants, strict=True)]
+        *ahead, self._last = plan.variants
+        self._ahead = [
+            (fit, self._stages(variant, last)) for fit, variant, last in zip(fits, ahead, self._last_uses, strict=False)
+        ]
+        self._lock = Lock()
+        waits = any(variant.absent for variant in ahead)
+        self._general = None if waits else self._stages(self._last, self._last_uses[-1])
 
     def run(self, feeds: dict[str, object]) -> list[object]:
         """The outputs in signature order; raises EngineFailure with what the engine of a step says."""
@@ -76,16 +89,25 @@ class PlanExecutor:
 
     def close(self) -> None:
         """Let go of all engines."""
-        for executor in self._executors:
-            executor.close()
+        with self._lock:
+            for executor in self._executors:
+                executor.close()
 
     def _chosen(self, feeds: dict[str, object]) -> list[_Stage]:
-        for fit, stages in self._variants:
+        for fit, stages in self._ahead:
             if fit.holds(feeds):
                 return stages
-        raise EngineFailure("the plan has no variant for what was fed")
+        return self._general or self._built()
 
-    def _stages(self, variant: Variant, inputs: Sequence[SignatureEntry], build: Callable[[Step], Any]) -> list[_Stage]:
+    def _built(self) -> list[_Stage]:
+        """The last variant, by whoever needs it first; the others wait."""
+        with self._lock:
+            if self._general is None:
+                self._general = self._stages(self._last, self._last_uses[-1])
+            return self._general
+
+    def _checked(self, variant: Variant, inputs: Sequence[SignatureEntry]) -> dict[str, int]:
+        """The last step of a variant that needs each value. Raises ArtifactError where a step cannot run."""
         known = {each.name for each in inputs}
         last: dict[str, int] = {}
         for index, step in enumerate(variant.steps):
@@ -98,9 +120,12 @@ class PlanExecutor:
         missing = set(self._outputs) - known
         if missing:
             raise ArtifactError(f"the plan makes no {min(missing)}")
+        return last
+
+    def _stages(self, variant: Variant, last: Mapping[str, int]) -> list[_Stage]:
         stages: list[_Stage] = []
         for index, step in enumerate(variant.steps):
-            executor = build(step)
+            executor = self._build(step)
             self._executors.append(executor)
             takes, makes = tuple(e.name for e in step.inputs), tuple(e.name for e in step.outputs)
             forgets = tuple(
@@ -112,6 +137,10 @@ class PlanExecutor:
 
 def _fit(variant: Variant, inputs: Sequence[SignatureEntry]) -> _Fit:
     """What a variant needs of feeds with the signature `inputs`: its dims, and what follows from them (`2*batch`)."""
+    unknown = set(variant.absent) - {each.name for each in inputs if each.optional}
+    if unknown:
+        raise ArtifactError(f"a variant of the plan is for calls without {min(unknown)}, which is no input with a default")
+    inputs = [each for each in inputs if each.name not in variant.absent]
     own = {entry.name: entry.shape or () for step in variant.steps for entry in step.inputs}
     sizes: list[tuple[str, int, int]] = []
     for each in inputs:
@@ -126,7 +155,7 @@ def _fit(variant: Variant, inputs: Sequence[SignatureEntry]) -> _Fit:
         if not _places(name, inputs):
             raise ArtifactError(f"a variant of the plan is for dim {name}, which no input has")
     agreeing = [_places(name, inputs) for name in variant.dims_must_agree]
-    return _Fit(tuple(sizes), tuple(places for places in agreeing if len(places) > 1))
+    return _Fit(frozenset(variant.absent), tuple(sizes), tuple(places for places in agreeing if len(places) > 1))
 
 
 def _places(dim: str, inputs: Sequence[SignatureEntry]) -> tuple[tuple[str, int], ...]:

@@ -148,7 +148,13 @@ def _openvino(subject: Subject, feeds: dict[str, object], runs: int, threads: in
     return profile_openvino(subject, feeds, runs, threads)
 
 
-PROFILERS: dict[str, ProfileRun] = {"onnxruntime": _onnxruntime, "openvino": _openvino}
+def _tvm(subject: Subject, feeds: dict[str, object], runs: int, threads: int | None) -> tuple[Profile, list[object]]:
+    from .native_profiling import profile_native
+
+    return profile_native(subject, feeds, runs, threads)
+
+
+PROFILERS: dict[str, ProfileRun] = {"onnxruntime": _onnxruntime, "openvino": _openvino, "tvm": _tvm}
 """How the kernels of each engine are timed, by the engine's name; an engine of your own adds itself."""
 
 

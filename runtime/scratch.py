@@ -92,6 +92,24 @@ def temporary_beside(target: Path, mode: int = 0o666) -> Generator[tuple[int, Pa
         held.release()
 
 
+@contextlib.contextmanager
+def folder_beside(target: Path) -> Generator[Path]:
+    """As `temporary_beside`, a folder."""
+    remove_abandoned(target.parent, re.compile(rf"\.{re.escape(target.name)}\.[0-9a-f]{{8}}\.tmp"))
+    while True:
+        path = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
+        path.mkdir()
+        held = Held(path, _lock(path, wait=True))
+        if path.exists():
+            break
+        held.release()
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+        held.release()
+
+
 def remove_abandoned(place: Path, names: re.Pattern[str]) -> None:
     """Remove the files and folders of this user in `place` that are called so and whose maker is dead."""
     if sys.platform == "win32":
@@ -138,4 +156,4 @@ def _lock(path: Path, *, wait: bool) -> int | None:
     return descriptor
 
 
-__all__ = ["Held", "new_folder", "no_scratch", "remove_abandoned", "scratch_folder", "temporary_beside"]
+__all__ = ["Held", "folder_beside", "new_folder", "no_scratch", "remove_abandoned", "scratch_folder", "temporary_beside"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import queue
 import signal
@@ -9,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Generator, Sequence
 from types import TracebackType
 
 from .errors import ArtifactError, EngineFailure
@@ -18,6 +19,19 @@ from .strict_json import Fields, parse_object
 
 _LAST_BREATH = 2.0
 """Seconds that a process may take to end once it says nothing more."""
+
+
+@contextlib.contextmanager
+def _no_interrupt() -> Generator[Callable[[], object]]:
+    """Ctrl-C waits until the block ends, or what it yields is called; in the main thread, where the system can do that."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield lambda: None
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield lambda: signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class Late(EngineFailure):
@@ -34,22 +48,29 @@ class Worker:
         except OSError as error:
             raise no_scratch(tempfile.tempdir or "the folder for temporary files", error) from error
         paths = [each for each in sys.path if each]
-        try:
-            self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", module, *arguments],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=self._complaints,
-                process_group=0,  # Ctrl-C is for the parent, which decides what becomes of its processes
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(paths), "IRC_PARENT": str(os.getpid())},
-            )
-        except OSError as error:
-            self._complaints.close()
-            raise EngineFailure(
-                f"no process can be started: {(error.strerror or str(error)).lower()}", location=name
-            ) from error
         self._lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
-        threading.Thread(target=self._listen, daemon=True).start()
+        with _no_interrupt() as again:
+            try:
+                self._process = subprocess.Popen(
+                    [sys.executable, "-P", "-m", module, *arguments],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=self._complaints,
+                    process_group=0,  # Ctrl-C is for the parent, which decides what becomes of its processes
+                    env={**os.environ, "PYTHONPATH": os.pathsep.join(paths), "IRC_PARENT": str(os.getpid())},
+                )
+            except OSError as error:
+                self._complaints.close()
+                raise EngineFailure(
+                    f"no process can be started: {(error.strerror or str(error)).lower()}", location=name
+                ) from error
+            try:
+                again()
+                threading.Thread(target=self._listen, daemon=True).start()
+            except BaseException:  # Ctrl-C came while the process started, and nobody else knows of it
+                self._process.kill()
+                self._process.wait()
+                raise
 
     def ask(self, line: str) -> None:
         """Send a line; that nobody reads it any more is seen at the answer."""

@@ -202,8 +202,12 @@ SMALLEST_SPILLED = 1 << 24
 
 
 def replaced(graph: Graph, weights: Mapping[str, Tensor]) -> frozenset[str]:
-    """The large filters that ONNX Runtime replaces by their blocked form; it reads none of them afterwards."""
-    other = {id(op.value) for op in graph.walk() if op.is_constant and not all(map(_is_filter, op.result.uses))}
+    """The large filters that ONNX Runtime replaces by their blocked form; it reads none of them afterwards.
+
+    It leaves the default of an input as it is.
+    """
+    other = {id(tensor) for tensor in graph.defaults.values()}
+    other |= {id(op.value) for op in graph.walk() if op.is_constant and not all(map(_is_filter, op.result.uses))}
     large = {
         name: tensor for name, tensor in weights.items() if tensor.byte_count >= SMALLEST_SHARED and id(tensor) not in other
     }

@@ -34,6 +34,9 @@ from ..engine import YES, EngineFiles, Verdict, weight_view
 from ..targets import Kind, Target
 from .legality import why_not
 
+MOST_NAMED = 3
+"""Inputs that a message names."""
+
 
 @dataclass(frozen=True)
 class OpenVino:
@@ -76,8 +79,9 @@ class OpenVino:
     def takes_signature(self, graph: Graph) -> Verdict:
         """Whether an IR of OpenVINO has a place for all inputs and outputs."""
         if graph.defaults:
-            names = ", ".join(sorted(n for n, v in zip(graph.input_names, graph.inputs, strict=True) if v in graph.defaults))
-            return Verdict(f"it has no inputs with defaults, as {names}")
+            names = sorted(n for n, v in zip(graph.input_names, graph.inputs, strict=True) if v in graph.defaults)
+            more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+            return Verdict(f"it has no inputs with defaults, as {', '.join(names[:MOST_NAMED])}{more}")
         passed = [n for v, n in zip(graph.outputs, graph.output_names, strict=True) if v.op is None]
         return Verdict(f"output {passed[0]} is an input, which it cannot have") if passed else YES
 

@@ -8,16 +8,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from irc.ir import Graph, UnsupportedError, clone_graph
+from irc.ir import Graph, clone_graph
 from irc.passes import Context, Instrument, PassManager, PassRecord, Registry, op_count
 from irc.runtime import Manifest, NodeCount, OptionValue, Program
 from irc.runtime import Source as SourceEntry
 
-from ..engine import EngineFiles
+from ..engine import EngineFiles, Estimated
+from ..engines import rest_of
 from ..managers import pass_manager
 from ..manifests import manifest_of
 from ..options import CompileOptions
-from ..partition import Piece, partition, refusals, why_not_cut
+from ..partition import Piece, pieces_of, refusals
 from ..plans import lower_pieces
 from ..strict import without_fallback
 from ..targets import Target
@@ -78,6 +79,11 @@ class Builder:
         """Whether the user said how many threads to use."""
         return "threads" in self._options.engine_options
 
+    def seconds_to_build(self, candidate: Candidate) -> float:
+        """About how long building a candidate takes, where its engine can tell; else 0."""
+        engine = candidate.engine
+        return engine.seconds_to_lower(self._graph, self._target) if isinstance(engine, Estimated) else 0.0
+
     def build(self, candidate: Candidate) -> Built:
         """The files of a candidate; what its engine does not take is left to others, unless that is refused.
 
@@ -114,17 +120,8 @@ class Builder:
         engine = candidate.engine
         if candidate.split is not None:
             return pieces_at(graph, candidate.split.ends, candidate.split.engines)
-        refused = refusals(graph, engine, self._target)
-        if not refused:
-            return [Piece(engine, ())]
-        others = [] if self._options.strict or self._options.engine else usable_engines(self._target)
-        pieces = partition(graph, [engine, *(each for each in others if each is not engine)], self._target)
-        if all(piece.engine is not engine for piece in pieces):
-            raise UnsupportedError(f"it takes too little of the model; {refused[0]}")
-        reason = why_not_cut(graph, pieces)
-        if reason:
-            raise UnsupportedError(f"the model cannot be cut: {reason}")
-        return pieces
+        others = rest_of(engine) if self._options.engine else usable_engines(self._target)
+        return pieces_of(graph, engine, () if self._options.strict else others, self._target)
 
     def split(self, feeds: Mapping[str, Any], folder: Path) -> Split | None:
         """The split of the graph that engines get at O2 that is expected to be faster than any of them by itself.

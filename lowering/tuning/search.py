@@ -86,7 +86,7 @@ class Search:
         self._built: dict[str, Built] = {}
         self._agreements: dict[str, Agreement] = {}
         self._places: dict[str, Path] = {}
-        self._longest = 0.0
+        self._longest: dict[str, float] = {}
 
     def run(self, candidates: Iterator[Candidate]) -> Found | str:
         """The best of `candidates` and of the alternatives to those still in after them; or why there is none."""
@@ -143,7 +143,8 @@ class Search:
     def _try_split(self, race: Race, folder: Path) -> None:
         """Let the best split enter, where the program is long enough for one to pay and there is time to measure its parts."""
         best = race.best
-        if best is None or (best.milliseconds or 0.0) < WORTH_IT or race.time_left < SPLIT_BUILDS * self._longest:
+        longest = max(self._longest.values(), default=0.0)
+        if best is None or (best.milliseconds or 0.0) < WORTH_IT or race.time_left < SPLIT_BUILDS * longest:
             return
         self._tell("measuring parts")
         parts = folder / "parts"
@@ -159,11 +160,14 @@ class Search:
             self._enter(race, split_candidate(split), folder)
 
     def _enter(self, race: Race, candidate: Candidate, folder: Path) -> None:
-        """Build a candidate and let it take its first turn, where there is time to build it as long as any took so far.
+        """Build a candidate and let it take its first turn, where there is time to build it as long as its engine ever took.
 
         And for as many turns after it as a verdict needs: a candidate that is built last must not keep the others from theirs.
         """
-        if race.runners and race.time_left < self._longest + FEWEST_ROUNDS * race.turn_seconds:
+        engine = candidate.engine.name
+        others = max(self._longest.values(), default=0.0)
+        longest = self._longest.get(engine) or max(others, self._builder.seconds_to_build(candidate))
+        if race.runners and race.time_left < longest + FEWEST_ROUNDS * race.turn_seconds:
             race.absent(candidate.name, Fate.UNMEASURED)
             return
         begin = time.monotonic()
@@ -178,7 +182,7 @@ class Search:
             race.absent(candidate.name, Fate.FAILED, str(refused) if refused else error.message)
             return
         finally:
-            self._longest = max(self._longest, time.monotonic() - begin)
+            self._longest[engine] = max(self._longest.get(engine, 0.0), time.monotonic() - begin)
         self._built[candidate.name], self._places[candidate.name] = built, place
         runner = race.enter(Contestant(candidate.name, place))
         if runner.fate is Fate.AS_FAST:

@@ -6,9 +6,12 @@ the rules are parsed as if it were not there.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
+import stat
+import tempfile
 from dataclasses import fields
 from functools import lru_cache
 from pathlib import Path
@@ -32,17 +35,25 @@ _CLASSES: dict[str, type[Any]] = {
 
 
 def cache_folder() -> Path:
-    """Where irc keeps what it can make again: $IRC_CACHE_DIR, else `irc` in $XDG_CACHE_HOME or ~/.cache."""
-    own = os.environ.get("IRC_CACHE_DIR")
-    if own:
-        return Path(own)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "irc"
+    """Where irc keeps what it can make again, by the rules of the runtime's cache.
+
+    It is $IRC_CACHE_DIR, else `irc` in $XDG_CACHE_HOME or ~/.cache.
+    """
+    own, above = os.environ.get("IRC_CACHE_DIR"), os.environ.get("XDG_CACHE_HOME")
+    if own or above:
+        return Path(own) if own else Path(above or "") / "irc"
+    try:
+        return Path.home() / ".cache" / "irc"
+    except RuntimeError:  # nobody knows this user's home
+        return Path(tempfile.gettempdir()) / f"irc-{os.getuid() if hasattr(os, 'getuid') else 'cache'}"
 
 
 def stored(text: str, name: str) -> list[Any] | None:
     """What was kept for a rule file: a list as `store` was given it, or None."""
+    place = _place(text, name)
     try:
-        kept = json.loads(_place(text, name).read_bytes())
+        _check(place.parent)
+        kept = json.loads(place.read_bytes())
     except (OSError, ValueError):
         return None
     return cast("list[Any]", kept) if isinstance(kept, list) else None
@@ -53,7 +64,8 @@ def store(text: str, name: str, rows: list[Any]) -> None:
     place = _place(text, name)
     temporary = place.with_name(f"{place.name}.{os.getpid()}")
     try:
-        place.parent.mkdir(parents=True, exist_ok=True)
+        place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _check(place.parent)
         temporary.write_text(json.dumps(rows, separators=(",", ":")), encoding="utf-8")
         temporary.replace(place)
         kept = sorted(place.parent.glob("rules-*.json"), key=lambda path: path.stat().st_mtime)
@@ -61,6 +73,13 @@ def store(text: str, name: str, rows: list[Any]) -> None:
             old.unlink()
     except OSError:
         return  # a read-only home is no reason not to compile
+
+
+def _check(folder: Path) -> None:
+    """Raises PermissionError for a folder of somebody else's, or that everyone may write to: what lies there is believed."""
+    status = folder.stat()
+    if hasattr(os, "geteuid") and (status.st_uid != os.geteuid() or status.st_mode & stat.S_IWOTH):
+        raise PermissionError(errno.EPERM, "it is not this user's alone")
 
 
 def _place(text: str, name: str) -> Path:

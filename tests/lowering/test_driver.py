@@ -34,11 +34,11 @@ def refusal(action: object, *arguments: object) -> irc.IrcError:
 def test_engines() -> None:
     assert find_engine("onnxruntime") is ENGINES[0]
     assert refusal(find_engine, "onxruntime").hint == "did you mean onnxruntime?"
-    assert refusal(find_engine, "tvm").hint == "known engines: onnxruntime, openvino"
+    assert refusal(find_engine, "tensorrt").hint == "known engines: onnxruntime, openvino, tvm"
 
 
 def test_what_is_asked_for_is_checked_before_the_model_is_read() -> None:
-    for options in (CompileOptions(engine="tvm"), CompileOptions(target="toaster")):
+    for options in (CompileOptions(engine="tensorrt"), CompileOptions(target="toaster")):
         assert refusal(compile_model, b"no model at all", options).exit_code == 2
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -50,7 +52,7 @@ TWO = Plan((Variant((step("1", "x", "m k"), step("2", "m x", "y"))),))
 
 
 def test_a_plan_comes_back_from_its_bytes() -> None:
-    plan = Plan((Variant((step("0", "x", "y"),), {"batch": 8}, ("n",)), Variant((step("1", "x", "y"),))))
+    plan = Plan((Variant((step("0", "x", "y"),), {"batch": 8}, ("n",), ("w",)), Variant((step("1", "x", "y"),))))
     assert Plan.from_bytes(plan.to_bytes()) == plan
 
 
@@ -59,11 +61,12 @@ def test_a_plan_comes_back_from_its_bytes() -> None:
     [
         ('{"variants": []}', "the last variant should be for all dims"),
         ('{"variants": [{"dims": {}, "steps": []}]}', "lacks the key dims_must_agree"),
-        ('{"variants": [{"dims": {}, "dims_must_agree": [], "steps": []}]}', "a variant has no steps"),
+        ('{"variants": [{"absent": [], "dims": {}, "dims_must_agree": [], "steps": []}]}', "a variant has no steps"),
         ('{"variants": [{"dims": {"n": -1}, "steps": []}]}', "-1 is no size of dim n"),
         ('{"variants": [{"dims": {}}]}', "lacks the key steps"),
         ('{"variants": [], "more": 1}', "unknown key more"),
         ("[]", "should be an object"),
+        ('{"variants": [{"absent": "x", "dims": {}, "dims_must_agree": [], "steps": []}]}', "should be a list of strings"),
     ],
 )
 def test_what_is_no_plan_is_refused(text: str, reason: str) -> None:
@@ -113,6 +116,84 @@ def test_an_input_left_out_is_of_no_size() -> None:
     inputs = [entry("x", "n"), SignatureEntry("w", "f32", ("n",), optional=True)]
     run = PlanExecutor(plan, inputs, [entry("y")], Fake)
     assert run.run({"x": np.zeros(3)})[0].tolist() == [1] * 3  # type: ignore[attr-defined]
+
+
+# Inputs with defaults
+
+CLOSED = Variant((step("8", "x", "y"),), absent=("w", "v"))
+GENERAL = Variant((step("1", "x w v", "y"),))
+DEFAULTS = [entry("x", "n"), *(SignatureEntry(name, "f32", ("n",), optional=True) for name in "wv")]
+
+
+class Built(Fake):
+    """Counts how often each part is built."""
+
+    parts: ClassVar[list[str]] = []
+
+    def __init__(self, step: Step) -> None:
+        super().__init__(step)
+        self.parts.append(step.part)
+
+
+def with_defaults(*variants: Variant) -> PlanExecutor:
+    Built.parts.clear()
+    return PlanExecutor(Plan(variants), DEFAULTS, [entry("y", "n")], Built)
+
+
+def ran(run: PlanExecutor, **sizes: int) -> int:
+    """The part that runs where inputs of these sizes are fed."""
+    return int(np.max(run.run({name: np.zeros(size) for name, size in sizes.items()})[0]))  # type: ignore[arg-type]
+
+
+def test_a_variant_runs_where_what_must_be_absent_is() -> None:
+    run = with_defaults(CLOSED, GENERAL)
+    assert [ran(run, x=2), ran(run, x=2, w=2), ran(run, x=2, v=2), ran(run, x=2, w=2, v=2), ran(run, x=3)] == [8, 1, 1, 1, 8]
+
+
+def test_what_runs_where_a_default_is_overridden_is_built_once_by_the_first_such_call() -> None:
+    run = with_defaults(CLOSED, GENERAL)
+    ran(run, x=2)
+    assert Built.parts == ["8"]
+    with ThreadPoolExecutor(4) as pool:
+        calls = [pool.submit(ran, run, x=2, w=2) for _ in range(16)]
+        assert [each.result() for each in calls] == [1] * 16
+    assert Built.parts == ["8", "1"]
+    run.close()
+
+
+def test_the_usual_variant_may_have_several_steps() -> None:
+    steps = Variant((step("3", "x", "m"), step("4", "m", "y")), absent=("w", "v"))
+    run = with_defaults(steps, GENERAL)
+    assert [ran(run, x=2), ran(run, x=2, w=2)] == [7, 1]
+    assert Built.parts == ["3", "4", "1"]
+
+
+def test_a_program_that_was_closed_before_any_such_call_never_builds_it() -> None:
+    with_defaults(CLOSED, GENERAL).close()
+    assert Built.parts == ["8"]
+
+
+def test_the_dims_of_what_must_be_absent_do_not_count() -> None:
+    run = with_defaults(Variant((step("7", "x", "y"),), {"n": 3}, ("n",), ("w", "v")), CLOSED, GENERAL)
+    assert [ran(run, x=3), ran(run, x=2), ran(run, x=3, w=3)] == [7, 8, 1]
+    assert Built.parts == ["7", "8", "1"]
+
+
+def test_the_usual_variant_is_that_for_all_sizes_where_no_default_is_overridden() -> None:
+    sized = Variant((step("7", "x", "y"),), {"n": 3}, (), ("w", "v"))
+    assert Plan((sized, CLOSED, GENERAL)).usual is CLOSED
+    assert Plan((replace(sized, absent=()), GENERAL)).usual is GENERAL
+
+
+def test_the_last_variant_is_for_whatever_is_fed() -> None:
+    with pytest.raises(ArtifactError, match="the last variant should be for all inputs"):
+        Plan.from_bytes(Plan((CLOSED,)).to_bytes())
+
+
+@pytest.mark.parametrize("name", ["x", "z"])
+def test_only_an_input_with_a_default_can_be_absent(name: str) -> None:
+    with pytest.raises(ArtifactError, match=f"is for calls without {name}, which is no input with a default"):
+        with_defaults(replace(CLOSED, absent=(name,)), GENERAL)
 
 
 @pytest.mark.parametrize(

@@ -6,23 +6,25 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from irc.runtime import EngineFailure, scratch_folder
-from irc.runtime.scratch import new_folder, temporary_beside
+from irc.runtime.scratch import folder_beside, new_folder, temporary_beside
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there are no locks, and nothing is removed for others")
 
 MAKER = """
 import sys
 from pathlib import Path
-from irc.runtime.scratch import new_folder, temporary_beside
+from irc.runtime.scratch import folder_beside, new_folder, temporary_beside
 place = Path(sys.argv[1])
 folder = new_folder("test", place)
-with temporary_beside(place / "target") as (descriptor, path):
-    print(folder.path.name, path.name, flush=True)
+with temporary_beside(place / "target") as (descriptor, path), folder_beside(place / "target") as beside:
+    print(folder.path.name, path.name, beside.name, flush=True)
     input()
 """
 
@@ -35,6 +37,14 @@ def temporary(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 def names(folder: Path) -> list[str]:
     return sorted(each.name for each in folder.iterdir())
+
+
+@contextmanager
+def everything(temporary: Path) -> Generator[None]:
+    """All kinds of temporary files and folders at once."""
+    with scratch_folder("test"), temporary_beside(temporary / "target") as (descriptor, _), folder_beside(temporary / "target"):
+        os.close(descriptor)
+        yield
 
 
 def test_a_folder_is_gone_after_the_block(temporary: Path) -> None:
@@ -56,15 +66,13 @@ def test_only_what_the_dead_have_left_is_removed(temporary: Path) -> None:
     ) as maker:
         assert maker.stdout is not None
         its = sorted(maker.stdout.readline().split())
-        with scratch_folder("test"), temporary_beside(temporary / "target") as (descriptor, _):
-            os.close(descriptor)
+        with everything(temporary):
             assert set(its) < set(names(temporary))
         assert names(temporary) == its
         maker.send_signal(signal.SIGKILL)
         maker.wait()
     assert names(temporary) == its
-    with scratch_folder("test"), temporary_beside(temporary / "target") as (descriptor, _):
-        os.close(descriptor)
+    with everything(temporary):
         assert set(its).isdisjoint(names(temporary))
     assert names(temporary) == []
 
@@ -72,12 +80,12 @@ def test_only_what_the_dead_have_left_is_removed(temporary: Path) -> None:
 def test_what_is_called_otherwise_is_left_alone(temporary: Path) -> None:
     for name in ("irc-crash-a", "irc-scratch", "else"):
         (temporary / name).mkdir()
-    for name in (".other.00000000.part", ".target.00000000.tmp", ".target.part", "target"):
+    for name in (".other.00000000.part", ".target.00000000.pat", ".target.part", "target"):
         (temporary / name).touch()
     (temporary / "irc-scratch-test-link").symlink_to(temporary / "else")
     before = names(temporary)
-    with scratch_folder("test"), temporary_beside(temporary / "target") as (descriptor, _):
-        os.close(descriptor)
+    with everything(temporary):
+        assert names(temporary) != before
     assert names(temporary) == before
 
 

@@ -25,7 +25,7 @@ from .test_html import Outline, data_of
 pytest.importorskip("openvino", reason="needs the extra openvino")
 
 F64 = TensorProto.DOUBLE
-EDGE: dict[str, Any] = {"piece": "1", "engine": "onnxruntime", "ops": 3, "variant": {}}
+EDGE: dict[str, Any] = {"piece": "1", "engine": "onnxruntime", "ops": 3, "variant": {}, "overriding": False}
 
 
 def three() -> Any:
@@ -164,7 +164,7 @@ def test_the_page_colours_ops_by_engine(shell: Shell) -> None:
     assert data["engines"] == ["openvino", "onnxruntime"]
     placed = {data["strings"][op["origins"][0]]: op.get("engine") for op in data["ops"] if op["kind"] != "constant"}
     assert [placed[name] for name in ("/head/relu", "/wide/product", "/tail/product")] == [0, 1, 0]
-    assert [table[0] for table in data["tables"]] == ["Placement", "Decisions"]
+    assert [table[0] for table in data["tables"]] == ["Placement", "Decisions", "Options"]
     assert data["tables"][1][2] == [["<b>", "1.000", "–", "won"]]
 
 

@@ -22,7 +22,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPa
 
 def test_the_usual_ones_and_names_for_more(shell: Shell) -> None:
     out = shell.good("targets")
-    assert re.search(r"^cpu +yes +onnxruntime \d", out, re.MULTILINE)
+    assert re.search(r"^cpu +yes +onnxruntime", out, re.MULTILINE)
     assert all(re.search(rf"^{family} ", out, re.MULTILINE) for family in FAMILIES)
     assert re.search(r"^  at most +not measured yet: irc targets --measure$", out, re.MULTILINE)
     assert all(name.partition(":")[2] in out for name in TARGETS)

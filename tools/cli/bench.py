@@ -28,6 +28,9 @@ AgainstFlag = Annotated[
 ]
 RoundsFlag = Annotated[int, typer.Option("--rounds", min=2, help="Turns each one gets.")]
 DurationFlag = Annotated[float, typer.Option("--seconds", min=0.01, help="How long one turn lasts.")]
+RooflineFlag = Annotated[
+    bool, typer.Option("--roofline", help="Show the share of this machine's limit that each kernel reaches; engine tvm.")
+]
 
 
 def bench_command(
@@ -40,6 +43,7 @@ def bench_command(
     threads: flags.ThreadsFlag = None,
     rounds: RoundsFlag = 10,
     duration: DurationFlag = 0.5,
+    roofline: RooflineFlag = False,
     trust_pickle: flags.TrustFlag = False,
     as_json: flags.JsonFlag = False,
 ) -> None:
@@ -50,6 +54,9 @@ def bench_command(
 
     _check_files(model, against or ())
     sizes = one_size_each(dim or [])
+    if roofline:
+        _roofline(model, against, archive, dim or [], seed, level, threads, rounds * duration, trust_pickle, as_json)
+        return
     with tempfile.TemporaryDirectory(prefix="irc-bench-") as folder:
         artifact, compiled_in, inputs, examples = _compiled(model, level, threads, trust_pickle, Path(folder))
         check_dims(inputs, sizes)
@@ -64,6 +71,44 @@ def bench_command(
     first = measured[0]
     comparisons = [compare(first.name, first.times, each.name, each.times) for each in measured[1:]]
     _print(measured, comparisons, compiled_in, as_json)
+
+
+def _roofline(
+    model: Path,
+    against: Sequence[Path] | None,
+    archive: Path | None,
+    dim: list[str],
+    seed: int,
+    level: int,
+    threads: int | None,
+    duration: float,
+    trust_pickle: bool,
+    as_json: bool,
+) -> None:
+    """Measure the kernels of an artifact, or of a model compiled to kernels of our own."""
+    from irc.ir import UsageError
+
+    from .compiling import compile_options
+    from .feeds import check_complete, one_size_each, random_feeds, read_feeds
+    from .models import open_program
+    from .roofline import print_roofline, roofline
+
+    if against:
+        raise UsageError("--roofline measures one program against the machine", hint="leave out --against, or --roofline")
+    compiled = not is_artifact(model)
+    options = (
+        compile_options(engine="tvm", level=level, dim=dim, threads=threads) if compiled else compile_options(threads=threads)
+    )
+    program, examples = open_program(model, options, trust_pickle)
+    with program, tempfile.TemporaryDirectory(prefix="irc-bench-") as folder:
+        given = examples if archive is None else read_feeds([], archive, program.inputs)
+        if archive is not None:
+            check_complete(program.inputs, given)
+        feeds = random_feeds(program.inputs, seed, {} if compiled else one_size_each(dim), given)
+        if compiled:
+            program.save(Path(folder, "model.irc"))
+        place = Path(folder, "model.irc") if compiled else model
+        print_roofline(roofline(place, feeds, duration, threads, str(model)), str(model), as_json)
 
 
 def _check_files(model: Path, against: Sequence[Path]) -> None:

@@ -13,7 +13,7 @@ from . import flags
 from .output import Json, check_file, check_folder, note, print_json, print_table, seconds, size
 
 if TYPE_CHECKING:
-    from irc.lowering import Agreement, Compiled, CompileOptions
+    from irc.lowering import Agreement, Compiled, CompiledVariant, CompileOptions
     from irc.passes import Instrument, PassRecord, Undone
     from irc.runtime import Decision, OptionValue, Placement
 
@@ -100,6 +100,9 @@ def compile_command(
         print(f"answers: {compiled.agreement.sentence}")
     for each in compiled.variants:
         print(f"variant {each.name}: {_placed(each.placement)}; {each.agreement.sentence}")
+    if compiled.overriding is not None:
+        own = compiled.overriding
+        print(f"{own.name}: {_placed(own.placement)}; {own.agreement.sentence}")
     if verify:
         print(f"rewrites: {_checked(compiled)}")
     if compiled.decisions:
@@ -322,6 +325,14 @@ def _agreement_json(agreement: Agreement) -> dict[str, Json]:
     }
 
 
+def _variant_json(variant: CompiledVariant) -> dict[str, Json]:
+    return {
+        "dims": dict[str, Json](variant.dims),
+        "placement": [each.to_json() for each in variant.placement],
+        "agreement": _agreement_json(variant.agreement),
+    }
+
+
 def _summary(compiled: Compiled, notes: Sequence[str], place: Path) -> dict[str, Json]:
     manifest, timing = compiled.program.manifest, compiled.timing
     assert manifest.nodes is not None
@@ -334,14 +345,8 @@ def _summary(compiled: Compiled, notes: Sequence[str], place: Path) -> dict[str,
         "seconds": {"capture": timing.capture, "passes": timing.passes, "lower": timing.lower, "load": timing.load},
         "placement": [each.to_json() for each in manifest.placement],
         "agreement": _agreement_json(compiled.agreement),
-        "variants": [
-            {
-                "dims": dict[str, Json](each.dims),
-                "placement": [p.to_json() for p in each.placement],
-                "agreement": _agreement_json(each.agreement),
-            }
-            for each in compiled.variants
-        ],
+        "variants": [_variant_json(each) for each in compiled.variants],
+        "overriding": None if compiled.overriding is None else _variant_json(compiled.overriding),
         "passes": records_json(compiled.records),
         "undone": undone_json(compiled.undone),
         "unchecked": compiled.unchecked,

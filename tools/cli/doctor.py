@@ -146,10 +146,25 @@ def _engines() -> Iterator[Finding]:
             if not engine.serves(target):
                 continue
             runs = engine.runs(target)
-            if runs:
+            if engine.name == "tvm" and (missing := _no_linker()) is not None:
+                yield missing
+            elif runs:
                 yield _tried(engine, target.name)
             else:
                 yield Finding("engines", engine.name, State.ABSENT, f"{engine.version:<15}not on {target.name}: {runs.reason}")
+
+
+def _no_linker() -> Finding | None:
+    """What is missing to link kernels for this machine, if anything is."""
+    from irc.ir import UnsupportedError
+    from irc.lowering import find_target
+    from irc.lowering.tvm import compiler, llvm_target
+
+    try:
+        compiler(llvm_target(find_target("cpu")).triple)
+    except UnsupportedError as error:
+        return Finding("engines", "tvm", State.ABSENT, error.message, error.hint or "")
+    return None
 
 
 def _tried(engine: Engine, target: str) -> Finding:
@@ -165,10 +180,25 @@ def _tried(engine: Engine, target: str) -> Finding:
     except RunError as error:
         failure = str(error)
     if failure is None:
-        return Finding("engines", engine.name, State.OK, f"{engine.version:<15}ran a one-op model on {target}")
+        return Finding(
+            "engines", engine.name, State.OK, f"{engine.version:<15} ran a one-op model on {target}{_linked(engine)}"
+        )
     name = package().name if engine.name == "onnxruntime" else engine.name
     remedy = f"pip install --force-reinstall --no-deps {name}=={engine.version}"
-    return Finding("engines", engine.name, State.BROKEN, f"{engine.version:<15}fails on {target}: {failure}", remedy)
+    if engine.name == "tvm":
+        remedy = _extra("tvm")
+    return Finding("engines", engine.name, State.BROKEN, f"{engine.version:<14} fails on {target}: {failure}", remedy)
+
+
+def _linked(engine: Engine) -> str:
+    """With what an engine that links its programs did so."""
+    from irc.lowering import find_target
+    from irc.lowering.tvm import compiler, llvm_target
+
+    if engine.name != "tvm":
+        return ""
+    command = compiler(llvm_target(find_target("cpu")).triple)
+    return f", linked by {'ziglang' if 'ziglang' in command else command[0]}"
 
 
 def _gpu() -> Iterator[Finding]:

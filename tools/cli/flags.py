@@ -21,7 +21,14 @@ TrustFlag = Annotated[
     bool, typer.Option("--trust-pickle", help="Unpickle a .pt2 file, which runs whatever code its maker put there.")
 ]
 TargetFlag = Annotated[str, typer.Option("--target", "-t", help="What to compile for; `irc targets` lists them.")]
-EngineFlag = Annotated[str | None, typer.Option("--engine", metavar="NAME", help="Use only this engine.")]
+EngineFlag = Annotated[
+    str | None,
+    typer.Option(
+        "--engine",
+        metavar="NAME",
+        help="Use only this engine: onnxruntime, openvino, or tvm, which leaves what it has no kernels for to onnxruntime.",
+    ),
+]
 LevelFlag = Annotated[
     int,
     typer.Option("-O", min=0, max=3, metavar="0..3", help="0 as it is, 1 same bits, 2 same mathematics, 3 measured."),

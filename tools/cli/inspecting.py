@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,18 +13,23 @@ import typer
 
 from . import flags
 from .compiling import DECISION_COLUMNS, decision_rows, decisions_json, print_decisions
-from .lowered import PIECE_COLUMNS, Piece, lowered_graph, piece_rows, read_lowered
+from .lowered import PIECE_COLUMNS, Piece, lowered_graph, option_text, packed_weights, piece_rows, read_lowered
+from .memory import PEAK_COLUMNS, STEP_COLUMNS, Memory, headline, peak_rows, plan_text, print_memory, read_memory, step_rows
 from .output import Json, check_file, print_json, print_table, replacing, size, write_whole
 
 if TYPE_CHECKING:
-    from irc.ir import Graph, Op
-    from irc.runtime import Decision
+    from irc.ir import Graph, Op, TensorType
+    from irc.runtime import Decision, SignatureEntry
 
 IrFlag = Annotated[bool, typer.Option("--ir", help="Print the text form; large weights are elided to their hash.")]
 HtmlFlag = Annotated[Path | None, typer.Option("--html", metavar="FILE", help="Write a page that shows the graph.")]
 WeightsFlag = Annotated[
     Path | None, typer.Option("--weights", metavar="FILE", help="With --ir, write the elided weights as .safetensors.")
 ]
+MemoryFlag = Annotated[
+    bool, typer.Option("--memory", help="Show what lies in memory at each step, and what at the peak; engine tvm.")
+]
+PlanFlag = Annotated[bool, typer.Option("--plan", help="Print the calls of kernels and the places of values; engine tvm.")]
 
 
 def inspect_command(
@@ -31,6 +37,8 @@ def inspect_command(
     ir: IrFlag = False,
     html: HtmlFlag = None,
     weights: WeightsFlag = None,
+    memory: MemoryFlag = False,
+    plan: PlanFlag = False,
     trust_pickle: flags.TrustFlag = False,
     as_json: flags.JsonFlag = False,
 ) -> None:
@@ -44,6 +52,8 @@ def inspect_command(
         if path is not None:
             check_file(path, flag, model)
     subject = open_subject(model, trust_pickle)
+    if memory or plan:
+        _check_planned(model, subject, "--memory" if memory else "--plan")
     graph, facts = subject.graph, subject.facts
     elided: dict[str, Tensor] = {}
     text = print_graph(graph, weights=elided) if ir else None
@@ -54,13 +64,43 @@ def inspect_command(
         write_whole(html, _page(subject, model.name).encode())
     if as_json:
         written: dict[str, Json] = {} if html is None else {"html": str(html)}
+        if memory or plan:
+            written["memory"] = [each.to_json() for each in subject.memories]
         print_json({**_summary(subject), **written, **({} if text is None else {"ir": text})})
     elif text is not None:
         print(text, end="")
     elif html is not None:
         print(f"{html}: {facts['ops']} ops")
+    elif memory or plan:
+        if memory:
+            print_memory(subject.memories)
+        for line in (line for each in subject.memories if plan for line in plan_text(each)):
+            print(line)
     else:
         _print(model, subject)
+
+
+def _check_planned(model: Path, subject: Subject, flag: str) -> None:
+    """Refuse what carries no plan. Raises UnsupportedError."""
+    from irc.ir import UnsupportedError
+
+    if not subject.memories:
+        hint = f"`irc compile {model} --engine tvm` makes one" if not subject.pieces else "compile it with --engine tvm"
+        raise UnsupportedError(f"{flag} shows the plan of an artifact of the engine tvm, and '{model}' has none", hint=hint)
+
+
+OPTION_COLUMNS = ("option of an engine", "value", "pieces")
+
+
+def _option_rows(subject: Subject) -> list[tuple[str, str, str]]:
+    """What the engines are told, empty values left out; a row for all pieces that are told the same."""
+    pieces: dict[tuple[str, str], list[str]] = {}
+    for piece in subject.pieces:
+        for name, value in sorted(piece.options.items()):
+            if text := option_text(value):
+                pieces.setdefault((name, text), []).append(piece.name or "all")
+    count = len(subject.pieces)
+    return [(*option, "all" if len(names) == count else ", ".join(names)) for option, names in pieces.items()]
 
 
 def _page(subject: Subject, title: str) -> str:
@@ -71,6 +111,11 @@ def _page(subject: Subject, title: str) -> str:
         tables.append(Table("Placement", PIECE_COLUMNS, piece_rows(subject.pieces)))
     if subject.decisions:
         tables.append(Table("Decisions", DECISION_COLUMNS, decision_rows(subject.decisions)))
+    if options := _option_rows(subject):
+        tables.append(Table("Options", OPTION_COLUMNS, options))
+    for each in subject.memories:
+        tables.append(Table(f"Memory: {headline(each)}", PEAK_COLUMNS, peak_rows(each)))
+        tables.append(Table(f"Memory, step by step {each.piece}".rstrip(), STEP_COLUMNS, step_rows(each)))
     engines = {op: piece.engine for op, piece in subject.home.items()}
     names = {op: piece.name for op, piece in subject.home.items()}
     return render_html(subject.graph, title=title, facts=subject.facts, placing=Placing(engines, names, tables))
@@ -82,10 +127,7 @@ def _print(model: Path, subject: Subject) -> None:
     print_table(
         None,
         ("input", "type", ""),
-        [
-            (n, v.type, "has a default" if v in graph.defaults else "")
-            for n, v in zip(graph.input_names, graph.inputs, strict=True)
-        ],
+        [(name, kind, "has a default" if default else "") for name, kind, default in _inputs(subject)],
     )
     print()
     print_table(None, ("output", "type"), list(zip(graph.output_names, graph.output_types, strict=True)))
@@ -94,6 +136,9 @@ def _print(model: Path, subject: Subject) -> None:
     if len(subject.pieces) > 1:
         print()
         print_table(None, PIECE_COLUMNS, piece_rows(subject.pieces))
+    if options := _option_rows(subject):
+        print()
+        print_table(None, OPTION_COLUMNS, options)
     if subject.decisions:
         print()
         print_decisions(subject.decisions)
@@ -101,13 +146,18 @@ def _print(model: Path, subject: Subject) -> None:
 
 @dataclass(frozen=True)
 class Subject:
-    """What is shown: a graph and facts about it; of an artifact its pieces, those of each op, and what was measured."""
+    """What is shown: a graph and facts about it; of an artifact its inputs, pieces, those of each op, and what was measured.
+
+    `memories` are what its pieces that are kernels of our own have in memory.
+    """
 
     graph: Graph
     facts: dict[str, str]
     pieces: tuple[Piece, ...] = ()
     home: Mapping[Op, Piece] = field(default_factory=dict["Op", Piece])
     decisions: tuple[Decision, ...] = ()
+    inputs: tuple[SignatureEntry, ...] = ()
+    memories: tuple[Memory, ...] = ()
 
 
 def open_subject(model: Path, trust_pickle: bool) -> Subject:
@@ -122,20 +172,33 @@ def open_subject(model: Path, trust_pickle: bool) -> Subject:
         return Subject(graph, _facts(graph))
     artifact = open_artifact(model)
     lowered, manifest = read_lowered(artifact), artifact.manifest
-    engines = " + ".join(dict.fromkeys(piece.engine for piece in lowered.pieces))
-    facts = {"target": manifest.target, "level": f"O{manifest.opt_level}", "engine": engines, **_facts(lowered.graph)}
-    return Subject(lowered.graph, facts, lowered.pieces, lowered.home, manifest.decisions)
+    engines = " + ".join(dict.fromkeys(piece.engine for piece in lowered.pieces if not piece.overriding))
+    known = _facts(lowered.graph, packed_weights(lowered.graph, manifest.inputs))
+    facts = {"target": manifest.target, "level": f"O{manifest.opt_level}", "engine": engines, **known}
+    memories = tuple(read_memory(artifact))
+    return Subject(lowered.graph, facts, lowered.pieces, lowered.home, manifest.decisions, manifest.inputs, memories)
 
 
-def _facts(graph: Graph) -> dict[str, str]:
+def _facts(graph: Graph, packed: Sequence[TensorType] = ()) -> dict[str, str]:
     constants = {id(op.value): op.value for op in graph.walk() if op.is_constant}
+    packed_sizes = [prod(dim for dim in each.shape or () if isinstance(dim, int)) for each in packed]
+    packed_bytes = sum(each.dtype.byte_count(count) for each, count in zip(packed, packed_sizes, strict=True))
     facts = {
         "ops": str(sum(_histogram(graph).values())),
-        "parameters": f"{sum(t.size for t in constants.values()):,}",
-        "weights": size(sum(t.byte_count for t in constants.values())),
+        "parameters": f"{sum(t.size for t in constants.values()) + sum(packed_sizes):,}",
+        "weights": size(sum(t.byte_count for t in constants.values()) + packed_bytes),
     }
     domains = ", ".join(f"{domain} {version}" for domain, version in sorted(graph.opsets.items()))
     return {**facts, "domains": domains} if domains else facts
+
+
+def _inputs(subject: Subject) -> list[tuple[str, str, bool]]:
+    """Name and type of each input, and whether it has a default: of an artifact also those that are constants in its graph."""
+    graph = subject.graph
+    own = {n: (n, str(v.type), v in graph.defaults) for n, v in zip(graph.input_names, graph.inputs, strict=True)}
+    known = {each.name: (each.name, str(each).partition(": ")[2], True) for each in subject.inputs if each.optional}
+    names = [each.name for each in subject.inputs] or graph.input_names
+    return [own.get(name) or known[name] for name in names]
 
 
 def _histogram(graph: Graph) -> Counter[str]:
@@ -146,10 +209,7 @@ def _summary(subject: Subject) -> dict[str, Json]:
     graph, facts = subject.graph, subject.facts
     summary: dict[str, Json] = {
         "facts": dict[str, Json](facts),
-        "inputs": [
-            {"name": n, "type": str(v.type), "has_default": v in graph.defaults}
-            for n, v in zip(graph.input_names, graph.inputs, strict=True)
-        ],
+        "inputs": [{"name": name, "type": kind, "has_default": default} for name, kind, default in _inputs(subject)],
         "outputs": [{"name": n, "type": str(t)} for n, t in zip(graph.output_names, graph.output_types, strict=True)],
         "ops": dict[str, Json](_histogram(graph)),
         "metadata": dict[str, Json](graph.metadata),
@@ -157,7 +217,8 @@ def _summary(subject: Subject) -> dict[str, Json]:
     if not subject.pieces:
         return summary
     placement: list[Json] = [piece.to_json() for piece in subject.pieces]
-    return {**summary, "placement": placement, "decisions": decisions_json(subject.decisions)}
+    options: list[Json] = [{"option": o, "value": v, "pieces": p} for o, v, p in _option_rows(subject)]
+    return {**summary, "placement": placement, "options": options, "decisions": decisions_json(subject.decisions)}
 
 
 __all__ = ["Subject", "inspect_command", "lowered_graph", "open_subject"]

@@ -13,15 +13,18 @@ from typing import TYPE_CHECKING
 from .output import Json, size
 
 if TYPE_CHECKING:
-    from irc.ir import Graph, Op
-    from irc.runtime import Artifact, EngineFiles, SignatureEntry, Step
+    from irc.ir import Graph, Op, TensorType
+    from irc.runtime import Artifact, EngineFiles, OptionValue, SignatureEntry, Step, Variant
 
 MODEL_FILE = "model.onnx"
 
 
 @dataclass(frozen=True)
 class Piece:
-    """A part of a program: its engine, how many ops it has, its signature; `variant` are the sizes of dims that it is for."""
+    """A part of a program: its engine with its options, how many ops it has, its signature.
+
+    `variant` are the sizes of dims that it is for; `overriding` is whether it is for calls that override a default.
+    """
 
     name: str
     engine: str
@@ -29,6 +32,8 @@ class Piece:
     takes: tuple[SignatureEntry, ...]
     makes: tuple[SignatureEntry, ...]
     variant: Mapping[str, int] = field(default_factory=dict[str, int])
+    overriding: bool = False
+    options: Mapping[str, OptionValue] = field(default_factory=dict[str, "OptionValue"])
 
     def to_json(self) -> Json:
         """As JSON; a value of open size has no bytes."""
@@ -38,12 +43,20 @@ class Piece:
 
         takes, makes = values(self.takes), values(self.makes)
         dims: dict[str, Json] = dict(self.variant)
-        return {"piece": self.name, "engine": self.engine, "ops": self.ops, "variant": dims, "takes": takes, "makes": makes}
+        return {
+            "piece": self.name,
+            "engine": self.engine,
+            "ops": self.ops,
+            "variant": dims,
+            "overriding": self.overriding,
+            "takes": takes,
+            "makes": makes,
+        }
 
 
 @dataclass(frozen=True)
 class Lowered:
-    """The graph that runs, of several variants that for all sizes; the pieces of all; of each op the piece it is in."""
+    """The graph that runs, of several variants the usual one; the pieces of all; of each op the piece it is in."""
 
     graph: Graph
     pieces: tuple[Piece, ...]
@@ -57,18 +70,22 @@ def read_lowered(artifact: Artifact) -> Lowered:
     files, manifest = EngineFiles.from_artifact(artifact), artifact.manifest
     if manifest.engine != PLAN:
         graph = _graph_of(files, manifest.engine, manifest.inputs, manifest.outputs)
-        piece = Piece("", manifest.engine, _count(graph), manifest.inputs, manifest.outputs)
+        options = manifest.engine_options
+        piece = Piece("", manifest.engine, _count(graph), manifest.inputs, manifest.outputs, options=options)
         return Lowered(graph, (piece,), dict.fromkeys(graph.walk(), piece))
-    variants = Plan.from_bytes(files.read(PLAN_FILE)).variants
+    plan = Plan.from_bytes(files.read(PLAN_FILE))
+    usual, last = plan.usual, plan.variants[-1]
     pieces: list[Piece] = []
     parts: list[tuple[Piece, Graph]] = []
-    for variant in variants:
-        parts = [_part(step, files, variant.dims) for step in variant.steps]
-        pieces.extend(piece for piece, _ in parts)
+    for variant in plan.variants:
+        own = [_part(step, files, variant, variant is last is not usual) for step in variant.steps]
+        pieces.extend(piece for piece, _ in own)
+        parts = own if variant is usual else parts
     if len(parts) == 1:
         ((piece, graph),) = parts
         return Lowered(graph, tuple(pieces), dict.fromkeys(graph.walk(), piece))
-    graph, home = _joined(parts, [e.name for e in manifest.inputs], [e.name for e in manifest.outputs])
+    taken = [e.name for e in manifest.inputs if e.name not in usual.absent]
+    graph, home = _joined(parts, taken, [e.name for e in manifest.outputs])
     return Lowered(graph, tuple(pieces), home)
 
 
@@ -77,13 +94,23 @@ def lowered_graph(artifact: Artifact) -> Graph:
     return read_lowered(artifact).graph
 
 
-def _part(step: Step, files: EngineFiles, dims: Mapping[str, int]) -> tuple[Piece, Graph]:
+def packed_weights(graph: Graph, inputs: Iterable[SignatureEntry]) -> list[TensorType]:
+    """The types of the weights that an engine keeps in a form of its own: inputs of what was lowered that nobody feeds."""
+    from irc.ir import TensorType
+
+    fed = {each.name for each in inputs}
+    types = [value.type for name, value in zip(graph.input_names, graph.inputs, strict=True) if name not in fed]
+    return [each for each in types if isinstance(each, TensorType)]
+
+
+def _part(step: Step, files: EngineFiles, variant: Variant, overriding: bool) -> tuple[Piece, Graph]:
     from irc.runtime import ArtifactError
 
     if step.part not in files.parts:
         raise ArtifactError(f"the artifact has no folder {step.part}, which its plan needs")
     graph = _graph_of(files.parts[step.part], step.engine, step.inputs, step.outputs)
-    return Piece(step.part, step.engine, _count(graph), step.inputs, step.outputs, dims), graph
+    signature = step.inputs, step.outputs
+    return Piece(step.part, step.engine, _count(graph), *signature, variant.dims, overriding, step.options), graph
 
 
 def _count(graph: Graph) -> int:
@@ -143,6 +170,8 @@ def _joined(parts: list[tuple[Piece, Graph]], inputs: list[str], outputs: list[s
     values = {name: whole.add_input(name, types.get(name, UnknownType())) for name in inputs}
     home: dict[Op, Piece] = {}
     for piece, each in parts:
+        kept = [n for n in each.input_names if n not in values]  # weights that the engine has in a form of its own
+        values.update((n, whole.add_input(n, types[n])) for n in kept)
         whole.opsets.update(each.opsets)
         whole.metadata.update(each.metadata)
         mapping: dict[Value, Value] = {v: values[n] for n, v in zip(each.input_names, each.inputs, strict=True)}
@@ -166,18 +195,32 @@ def bytes_of(entry: SignatureEntry) -> int | None:
     return next(each for each in DType if each.text == entry.dtype).byte_count(prod(dims))
 
 
+def option_text(value: OptionValue) -> str:
+    """The value of an option of an engine, as `--engine-option` takes it where it can be given there."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, tuple):
+        return ":".join(value)
+    return str(value) if isinstance(value, (str, int, float)) else " ".join(f"{k}={v}" for k, v in value.items())
+
+
 PIECE_COLUMNS = ("piece", "engine", "ops", "takes", "makes")
 
 
 def piece_rows(pieces: Iterable[Piece]) -> list[tuple[str, ...]]:
-    """A row for each piece; its name says for which sizes it is, where that is not all."""
+    """A row for each piece; its name says for which calls it is, where that is not all. Inputs with defaults are counted."""
 
     def values(entries: Iterable[SignatureEntry]) -> str:
-        return ", ".join(_value(each) for each in entries) or "–"
+        listed = list(entries)
+        more = sum(each.optional for each in listed)
+        counted = [f"{more} with defaults"] if more else []
+        return ", ".join([*(_value(each) for each in listed if not each.optional), *counted]) or "–"
 
     return [
         (
-            (piece.name or "all") + "".join(f", {name}={count}" for name, count in piece.variant.items()),
+            (piece.name or "all")
+            + "".join(f", {name}={count}" for name, count in piece.variant.items())
+            + (", overriding a default" if piece.overriding else ""),
             piece.engine,
             str(piece.ops),
             values(piece.takes),

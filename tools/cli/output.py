@@ -7,6 +7,7 @@ import math
 import os
 import secrets
 import sys
+import tempfile
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -114,6 +115,12 @@ def check_file(path: Path, flag: str, *inputs: Path) -> None:
         raise UsageError(f"'{path}' is the model itself and would be overwritten", hint=f"give {flag} another name")
     if not path.parent.is_dir():
         raise UsageError(f"there is no directory '{path.parent}' to write '{path.name}' to", hint="make it first")
+    try:
+        tempfile.TemporaryFile(dir=path.parent).close()  # what permissions say is not all: file systems are read-only
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        hint = f"give {flag} a place that can be written to"
+        raise UsageError(f"nothing can be written to the directory '{path.parent}': {reason}", hint=hint) from error
 
 
 def check_folder(path: Path, flag: str) -> None:

@@ -40,7 +40,10 @@ def targets_command(target: NameArgument = None, measure: MeasureFlag = False, a
             print("\n" * (index > 0) + each.name)
             _print_facts(each)
         return
-    rows = [(each.name, "yes" if each.is_here else f"no: {each.not_here}", _engines(each), headline(each)) for each in found]
+    rows = [
+        (each.name, "yes" if each.is_here else f"no: {each.not_here}", _engines(each, versions=False), headline(each))
+        for each in found
+    ]
     print_table(None, ("target", "here", "engines", "what it is"), rows)
     print("\nthis machine")
     _print_facts(found[0])
@@ -82,7 +85,7 @@ def _measure() -> None:
         note(kept.note)
 
 
-def _engines(target: Target) -> str:
+def _engines(target: Target, *, versions: bool) -> str:
     """The engines that serve a target; of one that is here, what they lack to run on it."""
     from irc.lowering import ENGINES
 
@@ -91,7 +94,7 @@ def _engines(target: Target) -> str:
         runs = engine.runs(target)
         if engine.serves(target):
             lacks = f" (cannot run here: {runs.reason})" if target.is_here and not runs else ""
-            words.append(f"{engine.name} {engine.version}{lacks}")
+            words.append(f"{engine.name}{f' {engine.version}' if versions else ''}{lacks}")
     return ", ".join(words) or "–"
 
 
@@ -108,7 +111,7 @@ def _facts(target: Target) -> list[tuple[str, str]]:
     capability = target.compute_capability
     facts = [
         ("here", "yes" if target.is_here else f"no: {target.not_here}"),
-        ("engines", _engines(target)),
+        ("engines", _engines(target, versions=True)),
         ("processor", target.processor),
         ("architecture", target.architecture),
         ("compute capability", "" if capability is None else f"{capability[0]}.{capability[1]}"),

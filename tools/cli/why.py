@@ -44,7 +44,7 @@ def why_command(
 ) -> None:
     """List rewrites that nearly applied and why they did not, at the most expensive ops first; or where ops are placed."""
     from irc.ir import UsageError, cost_of, specialize
-    from irc.lowering import pass_manager
+    from irc.lowering import pass_manager, without_defaults
     from irc.passes import registry
 
     from .models import open_model
@@ -58,6 +58,8 @@ def why_command(
     manager = pass_manager(options, known)
     graph = open_model(model, trust_pickle).graph()
     specialize(graph, options.dims, options.shapes)
+    closed = without_defaults(graph, options, ())
+    graph = graph if isinstance(closed, str) else closed  # what runs, unless a call overrides a default
     _check_rule(rule, known)
     _check_node(node, graph)
     if placement:

@@ -1,0 +1,83 @@
+"""How the products of a contraction are summed: in f32, or several at a time in a lane of 32 bits, as processors do it.
+
+Law: sums of bf16 are f32, those of 8 bits i32 and exact. Elements that share a lane lie side by side in A and in B.
+
+Source: Intel's manual of instructions, VDPBF16PS and VPDPBUSD; LLVM's intrinsics of these names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from irc.ir import DType
+
+MultiplyAdd = Callable[[str, str, str, int], str]
+"""The text of sum + a * b, for texts of a vector of sums and of vectors of lanes, and how many lanes there are."""
+
+
+@dataclass(frozen=True, slots=True)
+class Arithmetic:
+    """An arithmetic: dtypes of A, B and the sums, how many products a lane holds, and what a processor needs for it.
+
+    `lane` is TVM's dtype of a lane in memory. `support` is LLVM's text of a function that the multiply-add calls, by the
+    number of lanes; empty where it needs none.
+    """
+
+    name: str
+    a: DType
+    b: DType
+    sums: DType
+    together: int
+    features: tuple[str, ...]
+    multiply_add: MultiplyAdd
+    support: Mapping[int, str]
+
+    @property
+    def lane(self) -> DType:
+        """The dtype of a lane in memory."""
+        return DType.F32 if self.together == 1 else DType.I32
+
+    @property
+    def zero(self) -> str:
+        """A sum of nothing."""
+        return "T.float32(0)" if self.sums is DType.F32 else "T.int32(0)"
+
+
+def _f32(total: str, a: str, b: str, lanes: int) -> str:
+    return f"{total} + {a} * {b}"
+
+
+def _bf16(total: str, a: str, b: str, lanes: int) -> str:
+    return f'T.call_extern("float32x{lanes}", "irc_dpbf16_{lanes}", {total}, {a}, {b})'
+
+
+def _int8(total: str, a: str, b: str, lanes: int) -> str:
+    intrinsic = f'T.llvm_lookup_intrinsic_id("llvm.x86.avx512.vpdpbusd.{32 * lanes}")'
+    bytes_ = 4 * lanes
+    operands = f'T.reinterpret({a}, dtype="uint8x{bytes_}"), T.reinterpret({b}, dtype="int8x{bytes_}")'
+    return f'T.call_llvm_pure_intrin({intrinsic}, {total}, {operands}, dtype="int32x{lanes}")'
+
+
+def _dpbf16(lanes: int) -> str:
+    """TVM makes f32 of all bf16 before LLVM sees it, so lanes of bits are turned into bf16 in LLVM's own language."""
+    sums, bits, pairs = f"<{lanes} x float>", f"<{lanes} x i32>", f"<{2 * lanes} x bfloat>"
+    intrinsic = f"@llvm.x86.avx512bf16.dpbf16ps.{32 * lanes}"
+    lines = (
+        f"define linkonce_odr hidden {sums} @irc_dpbf16_{lanes}({sums} %c, {bits} %a, {bits} %b) alwaysinline {{",
+        f"  %x = bitcast {bits} %a to {pairs}",
+        f"  %y = bitcast {bits} %b to {pairs}",
+        f"  %r = call {sums} {intrinsic}({sums} %c, {pairs} %x, {pairs} %y)",
+        f"  ret {sums} %r",
+        "}",
+        f"declare {sums} {intrinsic}({sums}, {pairs}, {pairs})",
+    )
+    return "\n".join(lines) + "\n"
+
+
+F32 = Arithmetic("f32", DType.F32, DType.F32, DType.F32, 1, (), _f32, {})
+BF16 = Arithmetic("bf16", DType.BF16, DType.BF16, DType.F32, 2, ("avx512bf16",), _bf16, {8: _dpbf16(8), 16: _dpbf16(16)})
+INT8 = Arithmetic("int8", DType.U8, DType.I8, DType.I32, 4, ("avx512vnni",), _int8, {})
+
+ARITHMETICS: Sequence[Arithmetic] = (F32, BF16, INT8)
+"""All there are."""

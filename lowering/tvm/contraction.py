@@ -1,0 +1,339 @@
+"""Contractions: products summed over some axes, as register tiles that run at the arithmetic limit; convolutions among them.
+
+One description holds for matrix products and convolutions of any rank: addresses are affine in all axes,
+
+    C[outer, row, column] = sum over the reduced axes of A[outer, row, reduced (, column)] * B[group, reduced, column]
+
+and B lies packed in the order in which the inner loop reads it: panels of columns, in each the reduced axes, in those the
+columns of the panel. Tile sizes follow from the vector unit and the caches by the model in `tiling.py`.
+
+Method: Goto and van de Geijn, "Anatomy of High-Performance Matrix Multiplication" (2008), without packing A, whose rows are
+read by broadcast; for convolutions as Georganas et al., "Anatomy of High-Performance Deep Learning Convolutions" (2018).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from irc.ir import DType
+
+from .arithmetic import F32, Arithmetic
+from .kernel import Kernel, Writer, product, tir_name
+from .tiling import Machine, Tiling, choose_tiling
+
+Element = TypeVar("Element", bound=np.generic)
+
+Epilogue = Callable[[Writer, str, str, str], str]
+"""The new value of an element of C, given its value, its place in C and its column, counted over all groups; it stands in a
+vectorized loop over columns."""
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """An axis of a contraction: its size, and how many elements apart its own lie in A and in C; 0 where it is not there."""
+
+    size: int
+    in_a: int
+    in_c: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Contraction:
+    """A contraction whose columns lie side by side in C.
+
+    `outer` axes are looped over, of which the first is that of the groups where `groups` is more than 1; `rows` are those of
+    the register tile; `reduced` axes are in the order of B's. Offsets are of the first elements. With `columns_in_a` A has the
+    columns too, side by side, as in a depthwise convolution. In an arithmetic that sums several products in a lane, sizes,
+    strides and offsets of A and of the reduced axes count lanes; `in_lanes` makes them so.
+    """
+
+    outer: tuple[Axis, ...]
+    rows: Axis
+    reduced: tuple[Axis, ...]
+    columns: int
+    a_size: int
+    c_size: int
+    a_offset: int = 0
+    c_offset: int = 0
+    groups: int = 1
+    columns_in_a: bool = False
+    arithmetic: Arithmetic = F32
+
+    @property
+    def depth(self) -> int:
+        """How many lanes of products a sum has."""
+        return product([axis.size for axis in self.reduced])
+
+    @property
+    def row_count(self) -> int:
+        """How many rows there are, over all outer axes but the groups."""
+        return product([axis.size for axis in self.outer]) // self.groups * self.rows.size
+
+    @property
+    def flops(self) -> int:
+        """Floating-point operations, a multiplication and an addition for each product."""
+        return 2 * self.groups * self.row_count * self.depth * self.arithmetic.together * self.columns
+
+    def collapsed(self) -> Contraction:
+        """The same with fewer axes: neighbours that lie one behind the other are one, outer ones into the rows too."""
+        outer, rows = list(self.outer), self.rows
+        while len(outer) > (self.groups > 1) and _follow(outer[-1], rows):
+            last = outer.pop()
+            rows = Axis(last.size * rows.size, rows.in_a, rows.in_c)
+        reduced: list[Axis] = []
+        for axis in self.reduced:
+            if reduced and _follow(reduced[-1], axis):
+                axis = Axis(reduced.pop().size * axis.size, axis.in_a)
+            if axis.size > 1 or not reduced:
+                reduced.append(axis)
+        return Contraction(
+            tuple(axis for number, axis in enumerate(outer) if axis.size > 1 or (number == 0 and self.groups > 1)),
+            rows,
+            tuple(reduced),
+            self.columns,
+            self.a_size,
+            self.c_size,
+            self.a_offset,
+            self.c_offset,
+            self.groups,
+            self.columns_in_a,
+            self.arithmetic,
+        )
+
+
+def in_lanes(wanted: Contraction, arithmetic: Arithmetic) -> Contraction | None:
+    """A contraction that counts elements, in another arithmetic; None where what shares a lane does not lie side by side."""
+    together = arithmetic.together
+    last = wanted.reduced[-1]
+    strides = [axis.in_a for axis in (*wanted.outer, wanted.rows, *wanted.reduced[:-1])]
+    whole = not any(number % together for number in (*strides, last.size, wanted.a_offset, wanted.a_size))
+    if together > 1 and (last.in_a != 1 or not whole or wanted.columns_in_a):
+        return None
+
+    def lanes(axis: Axis) -> Axis:
+        return replace(axis, in_a=axis.in_a // together)
+
+    return replace(
+        wanted,
+        outer=tuple(map(lanes, wanted.outer)),
+        rows=lanes(wanted.rows),
+        reduced=(*map(lanes, wanted.reduced[:-1]), Axis(last.size // together, last.in_a)),
+        a_size=wanted.a_size // together,
+        a_offset=wanted.a_offset // together,
+        arithmetic=arithmetic,
+    )
+
+
+def _follow(outer: Axis, inner: Axis) -> bool:
+    return outer.size == 1 or (inner.size * inner.in_a == outer.in_a and inner.size * inner.in_c == outer.in_c)
+
+
+def packed(weights: NDArray[Element], tiling: Tiling, arithmetic: Arithmetic = F32) -> NDArray[Element]:
+    """B of shape [groups, elements summed, columns] in panels, one row for each group, the last panel filled up with zeros.
+
+    What shares a lane lies side by side: [panels, lanes of a sum, columns of a panel, elements of a lane].
+    """
+    groups, summed, columns = weights.shape
+    together = arithmetic.together
+    split = weights.reshape(groups, summed // together, together, columns).transpose(0, 1, 3, 2)
+    parts: list[NDArray[Element]] = []
+    full = columns // tiling.panel
+    if full:
+        body = split[:, :, : full * tiling.panel].reshape(groups, summed // together, full, tiling.panel, together)
+        parts.append(np.ascontiguousarray(body.transpose(0, 2, 1, 3, 4)).reshape(groups, -1))
+    rest = columns - full * tiling.panel
+    if rest:
+        tail = np.zeros((groups, summed // together, tiling.tail_panel, together), weights.dtype)
+        tail[:, :, :rest] = split[:, :, full * tiling.panel :]
+        parts.append(tail.reshape(groups, -1))
+    return np.concatenate(parts, axis=1) if len(parts) > 1 else parts[0]
+
+
+def tiling_of(wanted: Contraction, machine: Machine) -> Tiling:
+    """How a contraction, its axes collapsed, is cut."""
+    outer = product([axis.size for axis in wanted.outer]) // wanted.groups
+    return choose_tiling(outer, wanted.rows.size, wanted.columns, wanted.depth, wanted.groups, wanted.rows.in_a, machine)
+
+
+def contraction(
+    wanted: Contraction,
+    tiling: Tiling,
+    operands: Sequence[tuple[DType, int]] = (),
+    epilogue: Epilogue | None = None,
+    result_dtype: DType | None = None,
+) -> Kernel:
+    """The kernel of a contraction whose axes are collapsed.
+
+    Its pointers are A, B packed, the `operands` of the epilogue (buffers b2, b3, ...), each a dtype and a size, then C, which
+    has the dtype of the sums unless the epilogue makes another, `result_dtype`, of them.
+    """
+    writer = Writer()
+    arithmetic = wanted.arithmetic
+    writer.buffer(arithmetic.lane, wanted.a_size)
+    columns = tiling.full_panels * tiling.panel + tiling.tail_panel
+    writer.buffer(arithmetic.lane, wanted.groups * wanted.depth * columns)
+    for dtype, size in operands:
+        writer.buffer(dtype, size)
+    result = writer.buffer(arithmetic.sums if result_dtype is None else result_dtype, wanted.c_size)
+    if tiling.lanes in arithmetic.support:
+        writer.line(f'T.attr(0, "pragma_import_llvm", {arithmetic.support[tiling.lanes]!r})')
+    return _Writing(writer, wanted, tiling, result, epilogue).kernel()
+
+
+@dataclass(frozen=True, slots=True)
+class _Writing:
+    """A kernel of a contraction in the making."""
+
+    writer: Writer
+    wanted: Contraction
+    tiling: Tiling
+    result: str
+    epilogue: Epilogue | None
+
+    def kernel(self) -> Kernel:
+        wanted, tiling, writer = self.wanted, self.tiling, self.writer
+        tiles, panels = self._outer_size * self._row_tiles, wanted.groups * tiling.panels
+        chunks, shares = -(-tiles // tiling.tiles_per_task), -(-panels // tiling.panels_per_task)
+        if tiling.panel_first:
+            share, chunk = f"task % {shares}", f"task // {shares}"
+        else:
+            share, chunk = f"task // {chunks}", f"task % {chunks}"
+        share, chunk = writer.let("int32", share), writer.let("int32", chunk)
+        with ExitStack() as blocks:
+            panel = _part(writer, blocks, share, tiling.panels_per_task, panels)
+            group = writer.let("int32", f"{panel} // {tiling.panels}") if wanted.groups > 1 else "0"
+            within = writer.let("int32", f"{panel} % {tiling.panels}") if wanted.groups > 1 else panel
+            tile = _part(writer, blocks, chunk, tiling.tiles_per_task, tiles)
+            self._panels(tile, group, within)
+        return writer.kernel(shares * chunks, wanted.flops)
+
+    @property
+    def _outer_size(self) -> int:
+        return product([axis.size for axis in self.wanted.outer]) // self.wanted.groups
+
+    @property
+    def _row_tiles(self) -> int:
+        return -(-self.wanted.rows.size // self.tiling.tile_rows)
+
+    def _panels(self, tile: str, group: str, panel: str) -> None:
+        """The tile for the panel, which is a full one or the last."""
+        tiling, writer = self.tiling, self.writer
+        if not tiling.rest:
+            self._rows(tile, group, panel, tiling.vectors, tiling.panel)
+        elif not tiling.full_panels:
+            self._rows(tile, group, panel, tiling.tail_vectors, tiling.rest)
+        else:
+            with writer.block(f"if {panel} < {tiling.full_panels}"):
+                self._rows(tile, group, panel, tiling.vectors, tiling.panel)
+            with writer.block("else"):
+                self._rows(tile, group, panel, tiling.tail_vectors, tiling.rest)
+
+    def _rows(self, tile: str, group: str, panel: str, vectors: int, width: int) -> None:
+        """The tile with all its rows, or with those that are left at the end."""
+        writer, rows = self.writer, self.wanted.rows.size
+        full, rest = divmod(rows, self.tiling.tile_rows)
+        outer, place = ("0", tile)
+        if self._outer_size > 1:
+            outer = writer.let("int32", f"{tile} // {self._row_tiles}")
+            place = writer.let("int32", f"{tile} % {self._row_tiles}")
+        if not rest:
+            self._tile(outer, group, panel, place, self.tiling.tile_rows, vectors, width)
+        elif not full:
+            self._tile(outer, group, panel, place, rest, vectors, width)
+        else:
+            with writer.block(f"if {place} < {full}"):
+                self._tile(outer, group, panel, place, self.tiling.tile_rows, vectors, width)
+            with writer.block("else"):
+                self._tile(outer, group, panel, place, rest, vectors, width)
+
+    def _tile(self, outer: str, group: str, panel: str, place: str, rows: int, vectors: int, width: int) -> None:
+        """One register tile: cleared, summed, and stored through the epilogue."""
+        writer, wanted, tiling = self.writer, self.wanted, self.tiling
+        lanes, row = tiling.lanes, f"{place} * {tiling.tile_rows}"
+        in_a, in_c = self._bases(outer, group)
+        a_base = writer.let("int32", f"{wanted.a_offset}{in_a} + {row} * {wanted.rows.in_a}")
+        c_base = writer.let("int32", f"{wanted.c_offset}{in_c} + {row} * {wanted.rows.in_c} + {panel} * {tiling.panel}")
+        group_size = wanted.depth * (tiling.full_panels * tiling.panel + tiling.tail_panel)
+        b_base = writer.let("int32", f"{group} * {group_size} + {panel} * {wanted.depth * tiling.panel}")
+        widths = [min(lanes, width - vector * lanes) for vector in range(vectors)]
+        arithmetic = wanted.arithmetic
+        kind = tir_name(arithmetic.sums)
+        sums = writer.local(kind, rows, vectors * lanes)
+        with writer.loop(rows, "unroll") as i, writer.loop(vectors, "unroll") as j:
+            writer.line(f"{sums}[{i}, T.ramp({j} * {lanes}, 1, {lanes})] = T.broadcast({arithmetic.zero}, {lanes})")
+        if wanted.columns_in_a:
+            a_base = writer.let("int32", f"{a_base} + {panel} * {tiling.panel}")
+        self._sum(sums, a_base, b_base, rows, widths)
+        for vector, here in enumerate(widths):
+            with writer.loop(rows, "unroll") as i, writer.loop(here, "vectorized") as lane:
+                value = writer.let(kind, f"{sums}[{i}, {vector * lanes} + {lane}]")
+                column = f"{vector * lanes} + {lane}"
+                target = f"{c_base} + {i} * {wanted.rows.in_c} + {column}"
+                if self.epilogue is not None:
+                    whole = f"{group} * {wanted.columns} + {panel} * {tiling.panel} + {column}"
+                    value = self.epilogue(writer, value, target, whole)
+                writer.line(f"{self.result}[{target}] = {value}")
+
+    def _bases(self, outer: str, group: str) -> tuple[str, str]:
+        """What the outer axes add to the places in A and in C, as texts that begin with a plus sign or are empty."""
+        axes = list(self.wanted.outer)
+        in_a, in_c = "", ""
+        if self.wanted.groups > 1:
+            first = axes.pop(0)
+            in_a, in_c = f" + {group} * {first.in_a}", f" + {group} * {first.in_c}"
+        left = self._outer_size
+        for number, axis in enumerate(axes):
+            left //= axis.size
+            index = outer if left == 1 else f"{outer} // {left}"
+            index = index if number == 0 else f"({index}) % {axis.size}"
+            in_a += f" + ({index}) * {axis.in_a}"
+            in_c += f" + ({index}) * {axis.in_c}"
+        return in_a, in_c
+
+    def _sum(self, sums: str, a_base: str, b_base: str, rows: int, widths: Sequence[int]) -> None:
+        """The loops over the reduced axes; their body is unrolled into loads, broadcasts and multiply-adds."""
+        writer, lanes = self.writer, self.tiling.lanes
+        row_stride = self.wanted.rows.in_a
+        with ExitStack() as loops:
+            in_a, in_b = a_base, "0"
+            for axis in self.wanted.reduced:
+                index = loops.enter_context(writer.loop(axis.size))
+                in_a = f"{in_a} + {index} * {axis.in_a}"
+                in_b = f"({in_b}) * {axis.size} + {index}"
+            a = writer.let("int32", in_a)
+            b = writer.let("int32", f"{b_base} + ({in_b}) * {len(widths) * lanes}")
+            if not self.wanted.columns_in_a:
+                with writer.loop(rows, "unroll") as i, writer.loop(len(widths), "unroll") as j:
+                    place = f"{sums}[{i}, T.ramp({j} * {lanes}, 1, {lanes})]"
+                    factor = f"T.broadcast(b0[{a} + {i} * {row_stride}], {lanes})"
+                    weights = f"b1[T.ramp({b} + {j} * {lanes}, 1, {lanes})]"
+                    writer.line(f"{place} = {self.wanted.arithmetic.multiply_add(place, factor, weights, lanes)}")
+                return
+            for j, width in enumerate(widths):  # what is behind the last column need not be A's
+                with writer.loop(rows, "unroll") as i:
+                    place = f"{sums}[{i}, {_lanes(str(j * lanes), width)}]"
+                    factor = f"b0[{_lanes(f'{a} + {i} * {row_stride} + {j * lanes}', width)}]"
+                    writer.line(f"{place} = {place} + {factor} * b1[{_lanes(f'{b} + {j * lanes}', width)}]")
+
+
+def _lanes(first: str, count: int) -> str:
+    """The index of so many elements side by side."""
+    return first if count == 1 else f"T.ramp({first}, 1, {count})"
+
+
+def _part(writer: Writer, blocks: ExitStack, part: str, size: int, total: int) -> str:
+    """A loop over a part of `size` of `total` things, the last part perhaps smaller; the number of each thing."""
+    step = blocks.enter_context(writer.loop(min(size, total)))
+    number = writer.let("int32", f"{part} * {size} + {step}")
+    if total % size and total > size:
+        blocks.enter_context(writer.block(f"if {number} < {total}"))
+    return number
+
+
+__all__ = ["Axis", "Contraction", "Epilogue", "contraction", "in_lanes", "packed", "tiling_of"]

@@ -1,0 +1,174 @@
+"""What is done with the sums of a main op while they are in registers, and what is left to a kernel of its own.
+
+Law: an operand is read in registers only where its elements lie as those of the result do, or belong to columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from irc.ir import DType, Op, Value
+
+from .contraction import Epilogue
+from .kernel import Writer, literal, tir_name
+from .lowerer import Lowerer, Tree
+from .places import Buffer, Place
+from .regions import Region
+from .trees import evaluate_tree
+from .views import View
+
+Index = Callable[[str, str], str]
+"""Where an operand of an epilogue has its element, given the place of the result's and its column."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """An operand of an epilogue, how it is read, and which value it is."""
+
+    place: Place
+    index: Index | None
+    value: Value | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """How operands are read beside the elements of a result, whose columns are those of an axis."""
+
+    result: View
+    column_axis: int | None
+    columns: int
+    groups: int
+
+    def index(self, view: View) -> Index | None:
+        """As the elements of the result lie, or by column; None where neither holds."""
+        leaf, result = view.broadcast(self.result.shape), self.result
+        axes = [axis for axis, size in enumerate(result.shape) if size > 1]
+        if all(leaf.strides[axis] == result.strides[axis] for axis in axes):
+            shift = leaf.offset - result.offset
+            return lambda place, column: f"{place} + {shift}" if shift else place
+        own = None if self.column_axis is None else self.column_axis % len(result.shape)
+        if any(leaf.strides[axis] for axis in axes if axis != own):
+            return None
+        step = 0 if own is None or result.shape[own] == 1 else leaf.strides[own]
+        # The columns of a matrix begin anew with each matrix; those of an image are its channels, over all groups.
+        again = self.groups > 1 and own is not None and result.shape[own] == self.columns
+        number = f"({{}}) % {self.columns}" if again else "({})"
+        return lambda place, column: f"{leaf.offset} + {number.format(column)} * {step}" if step else str(leaf.offset)
+
+
+@dataclass(frozen=True, slots=True)
+class Added:
+    """What is added to sums, and by what it is multiplied before."""
+
+    place: Place
+    scale: float = 1.0
+
+
+def readable(lowerer: Lowerer, reader: Reader, place: Place, target: Place, op: Op) -> Stream:
+    """What is added, copied to lie as the result does where it cannot be read as it is."""
+    index = reader.index(place.view)
+    if index is None:
+        copied = Place(Buffer(place.dtype, target.buffer.size), target.view)
+        lowerer.copy(Place(place.buffer, place.view.broadcast(target.view.shape)), copied, (op,))
+        place, index = copied, reader.index(copied.view)
+    return Stream(place, index)
+
+
+@dataclass(frozen=True, slots=True)
+class Sums:
+    """What is made of sums: they are scaled, what is `added` comes to them, then the ops of a tree.
+
+    The operands are those of `added`, then the streams; buffer `first` of the kernel is the first of them.
+    """
+
+    added: Sequence[tuple[Stream, float]] = ()
+    streams: Sequence[Stream] = field(default=())
+    tree: Tree | None = None
+    scale: float = 1.0
+    first: int = 2
+
+    def epilogue(self) -> Epilogue | None:
+        """The same for an element; None where nothing is done."""
+        return None if not self.added and self.tree is None and self.scale == 1.0 else self._written
+
+    def _written(self, writer: Writer, value: str, place: str, column: str) -> str:
+        if self.scale != 1.0:
+            value = writer.value("float32", f"{value} * {literal(self.scale, 'float32')}")
+        for number, (stream, scale) in enumerate(self.added):
+            read = self._read(writer, stream, number, place, column)
+            factor = "" if scale == 1.0 else f" * {literal(scale, 'float32')}"
+            value = writer.let("float32", f"{value} + {read}{factor}")
+        if self.tree is None:
+            return value
+        assert self.tree.seed is not None
+        names = {self.tree.seed: value}
+        for number, stream in enumerate(self.streams, start=len(self.added)):
+            assert stream.value is not None
+            names[stream.value] = self._read(writer, stream, number, place, column)
+        return self.tree.evaluate(writer, names)
+
+    def _read(self, writer: Writer, stream: Stream, number: int, place: str, column: str) -> str:
+        assert stream.index is not None
+        return writer.let(tir_name(stream.place.dtype), f"b{self.first + number}[{stream.index(place, column)}]")
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """Where a main op's result goes, what is made of its sums on the way, and what the operands of that are.
+
+    `rest` are pointwise ops that start from the stored result instead.
+    """
+
+    target: Place
+    sums: Sums
+    rest: Tree | None
+
+    @property
+    def places(self) -> list[Place]:
+        """The operands, in order."""
+        return [*(stream.place for stream, _ in self.sums.added), *(stream.place for stream in self.sums.streams)]
+
+    @property
+    def sizes(self) -> list[tuple[DType, int]]:
+        """The dtypes of the operands and the sizes of their buffers."""
+        return [(place.dtype, place.buffer.size) for place in self.places]
+
+    @property
+    def buffers(self) -> list[Buffer]:
+        """The buffers of the operands, then that of the result."""
+        return [*(place.buffer for place in self.places), self.target.buffer]
+
+    @property
+    def ops(self) -> tuple[Op, ...]:
+        """The pointwise ops that are computed in registers."""
+        return () if self.sums.tree is None else self.sums.tree.ops
+
+    def conclude(self, lowerer: Lowerer, region: Region) -> None:
+        """The pointwise ops that could not be computed in registers, in a kernel of their own."""
+        if self.rest is not None:
+            leaves = tuple(dict.fromkeys((region.op.result, *self.rest.leaves)))
+            evaluate_tree(lowerer, Tree(self.rest.ops, leaves))
+
+
+def ending_of(
+    lowerer: Lowerer,
+    region: Region,
+    added: Sequence[Added],
+    allocate: Callable[[Value], Place],
+    read: Callable[[Place], Reader],
+    scale: float = 1.0,
+    first: int = 2,
+) -> Ending:
+    """How the main op of a region ends, in memory that is made by `allocate`; `read` says how operands are read beside it."""
+    op, tree = region.op, region.tree
+    leaves = [] if tree is None else [(leaf, lowerer.place(leaf)) for leaf in tree.leaves]
+    target = allocate(region.result)
+    reader = read(target)
+    streams = [Stream(place, reader.index(place.view), leaf) for leaf, place in leaves]
+    fused = tree if all(stream.index is not None for stream in streams) else None
+    if tree is not fused:
+        streams, target = [], allocate(op.result)
+        reader = read(target)
+    ready = tuple((readable(lowerer, reader, each.place, target, op), each.scale) for each in added)
+    return Ending(target, Sums(ready, tuple(streams), fused, scale, first), tree if fused is None else None)

@@ -1,0 +1,78 @@
+"""Where values are while a program runs: buffers, the calls of kernels that fill them, and when each is needed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from irc.ir import DType, Op
+
+from .kernel import Kernel
+from .views import View
+
+
+class Storage(Enum):
+    """Which memory a buffer lies in."""
+
+    ARENA = "arena"
+    CONSTANT = "constant"
+    INPUT = "input"
+    OUTPUT = "output"
+    STATUS = "status"
+
+
+@dataclass(eq=False, slots=True)
+class Buffer:
+    """Memory of `size` elements. A constant has `content`, an input or output the `index` of its place in the signature."""
+
+    dtype: DType
+    size: int
+    storage: Storage = Storage.ARENA
+    content: NDArray[np.generic] | None = None
+    index: int = 0
+
+    @property
+    def byte_count(self) -> int:
+        """The bytes it takes."""
+        return self.dtype.byte_count(self.size)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """The elements of a value: a view of a buffer."""
+
+    buffer: Buffer
+    view: View
+
+    @property
+    def dtype(self) -> DType:
+        """The element type."""
+        return self.buffer.dtype
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A kernel called with buffers, of which it writes the last; `ops` are what it computes, the main one first."""
+
+    kernel: Kernel
+    buffers: tuple[Buffer, ...]
+    ops: tuple[Op, ...]
+
+    @property
+    def result(self) -> Buffer:
+        """What it writes."""
+        return self.buffers[-1]
+
+
+def lifetimes(calls: Sequence[Call]) -> dict[Buffer, tuple[int, int]]:
+    """The numbers of the first and of the last call that need each buffer of the arena, in the order of the first."""
+    found: dict[Buffer, tuple[int, int]] = {}
+    for number, call in enumerate(calls):
+        for buffer in call.buffers:
+            if buffer.storage is Storage.ARENA:
+                found[buffer] = (found[buffer][0] if buffer in found else number, number)
+    return found

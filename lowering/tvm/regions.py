@@ -1,0 +1,101 @@
+"""Which ops one kernel computes: a main op with the pointwise ops behind it, or pointwise ops that feed each other.
+
+Law: a region has one result, and nothing within it is used outside; regions are in an order in which each finds what it takes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from irc.ir import Graph, Op, Value
+
+from .lowerer import Tree, dtype_of, is_pointwise, is_scalar, only_user, shape_of
+
+MOST_LEAVES = 12
+"""Values from memory that a kernel of pointwise ops takes: each is a pointer and a stream."""
+MOST_OPS = 48
+"""Pointwise ops in a kernel: more than registers hold, and text that takes long to build."""
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """A `main` op with the pointwise ops on its result, or these alone."""
+
+    main: Op | None
+    tree: Tree | None
+
+    @property
+    def op(self) -> Op:
+        """The main op, where there is one."""
+        assert self.main is not None
+        return self.main
+
+    @property
+    def result(self) -> Value:
+        """What the last op makes."""
+        return self.ops[-1].result
+
+    @property
+    def ops(self) -> tuple[Op, ...]:
+        """All ops, in order."""
+        return (*(() if self.main is None else (self.main,)), *(() if self.tree is None else self.tree.ops))
+
+
+def regions(graph: Graph, with_epilogue: Sequence[str]) -> list[Region]:
+    """The regions of a graph; ops that are called one of `with_epilogue` take the pointwise ops behind them along."""
+    order = {op: number for number, op in enumerate(graph)}
+    taken: set[Op] = set()
+    found: list[Region] = []
+    for op in graph:
+        if op.is_constant or is_pointwise(op):
+            continue
+        chain = _chain(op, taken) if op.qualified_name in with_epilogue else []
+        taken.update(chain)
+        found.append(Region(op, tree_of(chain, op.result) if chain else None))
+    for op in reversed(list(graph)):
+        if is_pointwise(op) and op not in taken:
+            members = _members(op, taken, order)
+            taken.update(members)
+            found.append(Region(None, tree_of(members)))
+    return sorted(found, key=lambda region: order[region.ops[-1]])
+
+
+def tree_of(ops: Sequence[Op], seed: Value | None = None) -> Tree:
+    """The ops as a tree, with what they take from elsewhere."""
+    made = {op.result for op in ops}
+    leaves = [v for op in ops for v in op.operands if v is not None and v not in made and v is not seed and not is_scalar(v)]
+    return Tree(tuple(ops), tuple(dict.fromkeys(leaves)), seed)
+
+
+def _chain(main: Op, taken: set[Op]) -> list[Op]:
+    """The pointwise ops that follow one another behind `main`, each the only user of the one before, all of one shape."""
+    chain: list[Op] = []
+    value = main.result
+    while (user := only_user(value)) is not None and is_pointwise(user) and user not in taken and len(chain) < MOST_OPS:
+        if shape_of(user.result) != shape_of(main.result) or dtype_of(user.result) is not dtype_of(main.result):
+            break
+        if len(tree_of([*chain, user], main.result).leaves) > MOST_LEAVES:
+            break
+        chain.append(user)
+        value = user.result
+    return chain
+
+
+def _members(root: Op, taken: set[Op], order: Mapping[Op, int]) -> list[Op]:
+    """The pointwise ops that only `root` and each other need, of its shape, in order."""
+    members = {root}
+    frontier = [root]
+    while frontier:
+        for value in frontier.pop().operands:
+            producer = None if value is None else value.op
+            if producer is None or producer in taken or producer in members or not is_pointwise(producer):
+                continue
+            inside = value is not None and not value.is_output and all(user in members for user in value.users)
+            if not inside or shape_of(producer.result) != shape_of(root.result) or len(members) >= MOST_OPS:
+                continue
+            if len(tree_of(sorted([*members, producer], key=order.__getitem__)).leaves) > MOST_LEAVES:
+                continue
+            members.add(producer)
+            frontier.append(producer)
+    return sorted(members, key=order.__getitem__)

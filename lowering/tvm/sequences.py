@@ -1,0 +1,163 @@
+"""Sequences as calls of kernels: embeddings, normalizations, softmaxes and attention."""
+
+from __future__ import annotations
+
+from irc.ir import Op
+
+from .attention import AttentionRequest, attention
+from .gathering import gather
+from .kernel import product
+from .lowerer import Lowerer
+from .reductions import ReductionRequest, argument, reduction
+from .regions import Region
+from .rotary import RotaryRequest, rotary_embedding
+from .rows import Affine, RowRequest, layer_normalization, log_softmax, rms_normalization, softmax
+from .views import View
+
+
+def lower_gather(lowerer: Lowerer, region: Region) -> None:
+    """Gather along one axis, of dense copies."""
+    op = region.op
+    data, indices = lowerer.dense(op.needed(0)), lowerer.dense(op.needed(1))
+    shape = data.view.shape
+    axis = op.integer("axis", 0) % len(shape)
+    kernel = gather(
+        data.dtype,
+        indices.dtype,
+        product(shape[:axis]),
+        shape[axis],
+        indices.view.size,
+        product(shape[axis + 1 :]),
+        lowerer.machine.lanes,
+    )
+    target = lowerer.fresh(op.result)
+    lowerer.call(kernel, [data.buffer, indices.buffer, lowerer.status, target.buffer], (op,))
+
+
+def lower_normalization(lowerer: Lowerer, region: Region) -> None:
+    """LayerNormalization and RMSNormalization over the axes from one on."""
+    op = region.op
+    source = lowerer.place(op.needed(0))
+    shape = source.view.shape
+    axis = op.integer("axis", -1) % len(shape)
+    reduced = len(shape) - axis
+    operands = [lowerer.place(value) for value in op.operands[1:] if value is not None]
+    views = [place.view.broadcast(shape) for place in operands]
+    target = lowerer.fresh(op.result)
+    request = RowRequest(source.view, target.view, lowerer.machine.lanes, reduced)
+    affine = Affine(views[0], views[1] if len(views) > 1 else None)
+    make = layer_normalization if op.is_a("LayerNormalization") else rms_normalization
+    epsilon = op.attributes.get("epsilon", 1e-5)
+    assert isinstance(epsilon, float)
+    kernel = make(request, epsilon, affine)
+    lowerer.call(kernel, [source.buffer, *(place.buffer for place in operands), target.buffer], (op,))
+
+
+def lower_argument(lowerer: Lowerer, region: Region) -> None:
+    """ArgMax and ArgMin over one axis."""
+    op = region.op
+    source = lowerer.place(op.needed(0))
+    axis = op.integer("axis", 0) % len(source.view.shape)
+    target = lowerer.fresh(op.result)
+    kept = [size for each, size in enumerate(source.view.shape) if each != axis]
+    request = ReductionRequest(source.view, (axis,), View.dense(kept), source.dtype, lowerer.machine.lanes)
+    kernel = argument(op.name, request, last=bool(op.integer("select_last_index", 0)))
+    lowerer.call(kernel, [source.buffer, target.buffer], (op,))
+
+
+def lower_softmax(lowerer: Lowerer, region: Region) -> None:
+    """Softmax and LogSoftmax over one axis, which is the last of the kernel's views."""
+    op = region.op
+    source = lowerer.place(op.needed(0))
+    rank = len(source.view.shape)
+    axis = op.integer("axis", -1) % rank
+    order = [*(each for each in range(rank) if each != axis), axis]
+    target = lowerer.fresh_like(op.result, [source])
+    request = RowRequest(source.view.permuted(order), target.view.permuted(order), lowerer.machine.lanes)
+    kernel = softmax(request) if op.is_a("Softmax") else log_softmax(request)
+    lowerer.call(kernel, [source.buffer, target.buffer], (op,))
+
+
+def lower_attention(lowerer: Lowerer, region: Region) -> None:
+    """Attention, whose heads are an axis of views."""
+    op = region.op
+    heads, shared = op.integer("q_num_heads", 0), op.integer("kv_num_heads", 0)
+    places = [lowerer.place(op.needed(index)) for index in range(3)]
+    query, key, value = (_by_head(place.view, count) for place, count in zip(places, (heads, shared, shared), strict=True))
+    target = lowerer.fresh(op.result)
+    mask = op.operand(3)
+    masked = None if mask is None else lowerer.place(mask)
+    scale = op.attributes.get("scale", query.shape[-1] ** -0.5)
+    softcap = op.attributes.get("softcap", 0.0)
+    assert isinstance(scale, float)
+    assert isinstance(softcap, float)
+    request = AttentionRequest(
+        query,
+        key,
+        value,
+        _by_head(target.view, heads),
+        scale,
+        lowerer.machine.lanes,
+        lowerer.machine.registers,
+        bool(op.integer("is_causal", 0)),
+        None if masked is None else masked.view.broadcast((*query.shape[:3], key.shape[2])),
+        None if masked is None else masked.dtype,
+        softcap,
+    )
+    masks = [] if masked is None else [masked.buffer]
+    buffers = [*(place.buffer for place in places), *masks, target.buffer]
+    lowerer.call(attention(request), buffers, (op,))
+
+
+def lower_rotary(lowerer: Lowerer, region: Region) -> None:
+    """RotaryEmbedding, whose heads are an axis of views."""
+    op = region.op
+    places = [lowerer.place(op.needed(index)) for index in range(3)]
+    positions = op.operand(3)
+    given = None if positions is None else lowerer.place(positions)
+    heads = op.integer("num_heads", 0)
+    target = lowerer.fresh(op.result)
+    source, result = _by_head(places[0].view, heads), _by_head(target.view, heads)
+    request = RotaryRequest(
+        source,
+        result,
+        places[1].view,
+        places[2].view,
+        op.integer("rotary_embedding_dim", 0) or source.shape[-1],
+        lowerer.machine.lanes,
+        bool(op.integer("interleaved", 0)),
+        None if given is None else given.view,
+    )
+    buffers = [*(place.buffer for place in places), *([] if given is None else [given.buffer]), target.buffer]
+    lowerer.call(rotary_embedding(request), buffers, (op,))
+
+
+def lower_reduction(lowerer: Lowerer, region: Region) -> None:
+    """A reduction over constant axes, all of them where none are named."""
+    op = region.op
+    source = lowerer.place(op.needed(0))
+    rank = len(source.view.shape)
+    axes = reduced_axes(op, rank)
+    target = lowerer.fresh(op.result)
+    kept = [size for axis, size in enumerate(source.view.shape) if axis not in axes]
+    request = ReductionRequest(source.view, axes, View.dense(kept), source.dtype, lowerer.machine.lanes)
+    lowerer.call(reduction(op.name, request), [source.buffer, target.buffer], (op,))
+
+
+def reduced_axes(op: Op, rank: int) -> tuple[int, ...]:
+    """The axes that a reduction sums over, in order; none where it does nothing at all."""
+    given = op.constant_operand(1)
+    named = op.integers("axes") if given is None else tuple(int(axis) for axis in given.to_list())
+    if not named:
+        return () if op.integer("noop_with_empty_axes", 0) else tuple(range(rank))
+    return tuple(sorted(axis % rank for axis in named))
+
+
+def _by_head(view: View, heads: int) -> View:
+    """[batch, heads, tokens, size] of a view that is so already, or has the heads in its last axis."""
+    if len(view.shape) == 4:
+        return view
+    batch, tokens, width = view.shape
+    split = view.reshaped((batch, tokens, heads, width // heads))
+    assert split is not None, "one axis is always split"
+    return split.permuted((0, 2, 1, 3))

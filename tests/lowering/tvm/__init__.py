@@ -1,0 +1,1 @@
+"""Tests of targets, engines, verification and the driver."""

@@ -1,0 +1,230 @@
+"""Contractions against numpy in float64: every tail, matrix products and convolutions, grouped and depthwise."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from irc.ir import DType
+from irc.lowering.tvm.arithmetic import BF16, INT8, Arithmetic
+from irc.lowering.tvm.contraction import contraction, in_lanes, packed, tiling_of
+from irc.lowering.tvm.kernel import Writer
+from irc.lowering.tvm.products import Product, Window, convolution, matmul
+from irc.lowering.tvm.tiling import Machine, Tiling
+from irc.lowering.tvm.views import View
+from irc.runtime import processor
+
+from .running import lanes, needs_tvm, run
+
+pytestmark = needs_tvm
+
+
+def machine() -> Machine:
+    """This one, roughly."""
+    return Machine(lanes(), 32 if lanes() == 16 else 16, 1 << 15, 1 << 20, 2)
+
+
+def seen(view: View, buffer: Any) -> Any:
+    """The elements of a buffer that a view shows."""
+    return np.lib.stride_tricks.as_strided(buffer.reshape(-1)[view.offset :], view.shape, [4 * step for step in view.strides])
+
+
+def panels(product: Product, b: Any) -> tuple[Tiling, Any]:
+    """How a product is cut, and its B packed so."""
+    made = product.contraction
+    tiling = tiling_of(made, machine())
+    return tiling, packed(seen(product.weights, b).reshape(made.groups, made.depth, -1), tiling)
+
+
+def computed(product: Product | None, a: Any, b: Any, view: View) -> Any:
+    """What the kernel of a product makes of A and B, as the view of its result shows it."""
+    assert product is not None
+    tiling, b_packed = panels(product, b)
+    kernel = contraction(product.contraction, tiling)
+    result = np.full(view.size, np.nan, np.float32)
+    run(kernel, np.ascontiguousarray(a), b_packed, result)
+    return seen(view, result)
+
+
+def close(result: Any, expected: Any, depth: int) -> None:
+    """Within 50 roundings of the root of `depth`, which is how large such sums are."""
+    np.testing.assert_allclose(result, expected, rtol=0, atol=50 * 6e-8 * depth**0.5 + 1e-6)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(1, 40), st.integers(1, 70), st.integers(1, 150), st.integers(1, 3))
+def test_a_matrix_product_of_any_sizes(rows: int, depth: int, columns: int, outer: int) -> None:
+    rng = np.random.default_rng(rows * depth)
+    a = rng.standard_normal((outer, rows, depth), np.float32)
+    b = rng.standard_normal((depth, columns), np.float32)
+    result = View.dense((outer, rows, columns))
+    made = matmul(View.dense(a.shape), a.size, View.dense(b.shape), result, result.size)
+    close(computed(made, a, b, result), a.astype(np.float64) @ b, depth)
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(1, 20), st.integers(1, 40), st.integers(1, 50), st.integers(1, 3), st.integers(1, 3))
+def test_a_matrix_for_each_of_several(rows: int, depth: int, columns: int, batch: int, heads: int) -> None:
+    rng = np.random.default_rng(rows * depth)
+    a = rng.standard_normal((batch, heads, rows, depth), np.float32)
+    b = rng.standard_normal((batch, heads, depth, columns), np.float32)
+    result = View.dense((batch, heads, rows, columns))
+    made = matmul(View.dense(a.shape), a.size, View.dense(b.shape), result, result.size)
+    close(computed(made, a, b, result), a.astype(np.float64) @ b, depth)
+
+
+def test_a_transposed_operand_needs_no_copy() -> None:
+    rng = np.random.default_rng(1)
+    a, b = rng.standard_normal((50, 30), np.float32), rng.standard_normal((50, 20), np.float32)
+    result = View.dense((30, 20))
+    made = matmul(View.dense(a.shape).permuted((1, 0)), a.size, View.dense(b.shape), result, result.size)
+    close(computed(made, a, b, result), a.T.astype(np.float64) @ b, 50)
+
+
+def extents(spatial: Any, window: Window) -> tuple[int, ...]:
+    """The spatial sizes of a result."""
+    moves = zip(spatial, window.kernel, window.strides, window.dilations, strict=True)
+    return tuple((size - (kernel - 1) * dilation - 1) // stride + 1 for size, kernel, stride, dilation in moves)
+
+
+def reference(data: Any, weights: Any, groups: int, window: Window) -> Any:
+    """A convolution of what has its border already, in float64."""
+    batch, channels, *spatial = data.shape
+    out = weights.shape[0]
+    sizes = extents(spatial, window)
+    result = np.zeros((batch, out, *sizes))
+    for o in range(out):
+        first = o // (out // groups) * (channels // groups)
+        own = data[:, first : first + channels // groups].astype(np.float64)
+        for place in np.ndindex(*window.kernel):
+            cut = tuple(
+                slice(i * d, i * d + (n - 1) * s + 1, s)
+                for i, d, n, s in zip(place, window.dilations, sizes, window.strides, strict=True)
+            )
+            result[:, o] += np.einsum("bc...,c->b...", own[(slice(None), slice(None), *cut)], weights[(o, slice(None), *place)])
+    return result
+
+
+@pytest.mark.parametrize(
+    ("channels", "out", "groups", "kernel", "strides", "dilations", "spatial"),
+    [
+        (5, 7, 1, (3, 3), (1, 1), (1, 1), (9, 8)),
+        (16, 33, 1, (1, 1), (1, 1), (1, 1), (7, 7)),
+        (8, 16, 1, (1, 1), (2, 2), (1, 1), (9, 9)),
+        (6, 12, 3, (3, 3), (1, 2), (2, 1), (10, 11)),
+        (19, 19, 19, (3, 3), (1, 1), (1, 1), (8, 8)),
+        (32, 32, 32, (5, 5), (2, 2), (1, 1), (13, 12)),
+        (4, 6, 2, (3,), (1,), (1,), (17,)),
+        (3, 4, 1, (2, 3, 2), (1, 1, 2), (1, 1, 1), (4, 5, 6)),
+        (3, 64, 1, (7, 7), (2, 2), (1, 1), (20, 20)),
+    ],
+)
+def test_convolutions(
+    channels: int, out: int, groups: int, kernel: Any, strides: Any, dilations: Any, spatial: tuple[int, ...]
+) -> None:
+    rng = np.random.default_rng(channels)
+    rank = len(kernel)
+    window = Window(kernel, strides, dilations, (0,) * rank, (0,) * rank)
+    lying = rng.standard_normal((2, *spatial, channels), np.float32)
+    weights = rng.standard_normal((out, channels // groups, *kernel), np.float32)
+    order = (0, rank + 1, *range(1, rank + 1))
+    sizes = extents(spatial, window)
+    result = View.dense((2, *sizes, out)).permuted(order)
+    data = View.dense(lying.shape).permuted(order)
+    filters = View.dense((groups, out // groups, *weights.shape[1:]))
+    made = convolution(data, lying.size, filters, window, result, result.size)
+    expected = reference(lying.transpose(order), weights, groups, window)
+    close(computed(made, lying, weights, result), expected, made.contraction.depth)
+
+
+def test_an_epilogue_sees_values_places_and_columns() -> None:
+    """Here it adds a bias for each column and a residual that lies as the result does."""
+    rng = np.random.default_rng(2)
+    a, b = rng.standard_normal((13, 20), np.float32), rng.standard_normal((20, 37), np.float32)
+    bias, residual = rng.standard_normal(37, np.float32), rng.standard_normal((13, 37), np.float32)
+
+    def epilogue(writer: Writer, value: str, place: str, column: str) -> str:
+        return writer.let("float32", f"{value} + b2[{column}] + b3[{place}]")
+
+    view = View.dense((13, 37))
+    made = matmul(View.dense(a.shape), a.size, View.dense(b.shape), view, view.size)
+    assert made is not None
+    tiling, b_packed = panels(made, b)
+    operands = [(DType.F32, bias.size), (DType.F32, residual.size)]
+    kernel = contraction(made.contraction, tiling, operands, epilogue)
+    result = np.empty((13, 37), np.float32)
+    run(kernel, a, b_packed, bias, residual, result)
+    close(result, a.astype(np.float64) @ b + bias + residual, 20)
+
+
+def test_equal_contractions_are_one_kernel() -> None:
+    a, b, c = View.dense((8, 16)), View.dense((16, 32)), View.dense((8, 32))
+    made = [matmul(a, 128, b, c, 256) for _ in range(2)]
+    names = {contraction(each.contraction, tiling_of(each.contraction, machine())).name for each in made if each is not None}
+    assert len(names) == 1
+
+
+@pytest.mark.parametrize(("rows", "depth", "columns"), [(8, 64, 48), (13, 20, 37), (1, 128, 130), (33, 4, 16)])
+@pytest.mark.parametrize("arithmetic", [BF16, INT8], ids=lambda each: each.name)
+def test_several_products_in_a_lane(arithmetic: Arithmetic, rows: int, depth: int, columns: int) -> None:
+    """8 bits to the bit; bf16 to the roundings of f32, its products being exact there."""
+    if not set(arithmetic.features) <= set(processor().features):
+        pytest.skip(f"needs {', '.join(arithmetic.features)}")
+    rng = np.random.default_rng(depth)
+    if arithmetic is INT8:
+        a: Any = rng.integers(0, 256, (rows, depth), np.uint8)
+        b: Any = rng.integers(-128, 128, (depth, columns), np.int8)
+    else:
+        a, b = (rng.standard_normal(shape).astype(DType.BF16.numpy) for shape in ((rows, depth), (depth, columns)))
+    view = View.dense((rows, columns))
+    made = matmul(View.dense(a.shape), a.size, View.dense(b.shape), view, view.size)
+    assert made is not None
+    wanted = in_lanes(made.contraction, arithmetic)
+    assert wanted is not None
+    tiling = tiling_of(wanted, machine())
+    result = np.zeros((rows, columns), arithmetic.sums.numpy)
+    run(contraction(wanted, tiling), a.view(np.uint8), packed(b[None], tiling, arithmetic).view(np.uint8), result)
+    expected = a.astype(np.float64) @ b.astype(np.float64)
+    if arithmetic is INT8:
+        np.testing.assert_array_equal(result, expected.astype(np.int64))
+    else:
+        close(result, expected, depth)
+
+
+def test_what_does_not_lie_side_by_side_shares_no_lane() -> None:
+    view = View.dense((4, 8))
+    odd = matmul(View.dense((4, 7)), 28, View.dense((7, 8)), view, view.size)
+    turned = matmul(View.dense((8, 4)).permuted((1, 0)), 32, View.dense((8, 8)), view, view.size)
+    for made in (odd, turned):
+        assert made is not None
+        assert in_lanes(made.contraction, INT8) is None
+
+
+def test_an_epilogue_may_make_another_dtype_of_sums() -> None:
+    """A requantization: scaled, rounded, and cut off."""
+    if not set(INT8.features) <= set(processor().features):
+        pytest.skip(f"needs {', '.join(INT8.features)}")
+    rng = np.random.default_rng(3)
+    a, b = rng.integers(0, 256, (9, 16), np.uint8), rng.integers(-128, 128, (16, 20), np.int8)
+
+    def epilogue(writer: Writer, value: str, place: str, column: str) -> str:
+        scaled = writer.value("float32", f'T.Cast("float32", {value}) * T.float32(0.0078125)')
+        rounded = writer.value("float32", f"T.floor({scaled} + T.float32(0.5))")
+        cut = writer.value("float32", f"T.min(T.max({rounded}, T.float32(0)), T.float32(255))")
+        return f'T.Cast("uint8", {cut})'
+
+    view = View.dense((9, 20))
+    made = matmul(View.dense(a.shape), a.size, View.dense(b.shape), view, view.size)
+    assert made is not None
+    wanted = in_lanes(made.contraction, INT8)
+    assert wanted is not None
+    tiling = tiling_of(wanted, machine())
+    result = np.zeros((9, 20), np.uint8)
+    kernel = contraction(wanted, tiling, (), epilogue, DType.U8)
+    run(kernel, a, packed(b[None], tiling, INT8), result)
+    sums = a.astype(np.int64) @ b.astype(np.int64)
+    np.testing.assert_array_equal(result, np.clip(np.floor(sums * 0.0078125 + 0.5), 0, 255))
