@@ -65,9 +65,9 @@ class Tvm:
         return ()
 
     def seconds_to_lower(self, graph: Graph, target: Target) -> float:
-        """TVM's import, a kernel for each op, most of which are another's too, and the weights, which are packed."""
+        """TVM's import, a kernel for some of the ops, the others' being the same, and the weights, which are packed."""
         constants = sum(op.value.byte_count for op in graph.walk() if op.is_constant)
-        return 3.0 + 0.05 * op_count(graph) + constants / 1e8
+        return 3.0 + 0.015 * op_count(graph) + constants / 1e8
 
     def lower(self, graph: Graph, target: Target, opt_level: int, context: Context | None = None) -> EngineFiles:
         """The library, constants and plan of a graph; equal bytes for equal graphs, targets and compilers."""
