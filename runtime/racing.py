@@ -19,7 +19,7 @@ from .errors import EngineFailure
 from .measuring import Contestant, Round, Workload, arguments
 from .strict_json import Fields
 from .verdict import FEWEST_ROUNDS, Verdict, compare
-from .workers import Late, Worker
+from .workers import Late, Worker, no_interrupt
 
 HOPELESS = 1.5
 """How many times the best one's shortest turn a contestant may take in two. One would not do:
@@ -161,11 +161,12 @@ class Race:
         begin = time.monotonic()
         outputs = self._folder / f"outputs-{len(self.runners)}.npz"
         try:
-            worker = Worker(contestant.name, [*arguments(contestant, self._workload), "--outputs", str(outputs)])
+            with no_interrupt():  # until the process is among those that end with the race
+                worker = Worker(contestant.name, [*arguments(contestant, self._workload), "--outputs", str(outputs)])
+                self._workers.append(self._stack.enter_context(worker))
         except EngineFailure as error:
             runner.fate, runner.why = Fate.FAILED, error.message
             return runner
-        self._workers.append(self._stack.enter_context(worker))
         try:
             start = _Start.from_json(worker.answer(patience))
             self._longest_start = max(self._longest_start, time.monotonic() - begin)

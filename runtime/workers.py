@@ -22,7 +22,7 @@ _LAST_BREATH = 2.0
 
 
 @contextlib.contextmanager
-def _no_interrupt() -> Generator[Callable[[], object]]:
+def no_interrupt() -> Generator[Callable[[], object]]:
     """Ctrl-C waits until the block ends, or what it yields is called; in the main thread, where the system can do that."""
     if not hasattr(signal, "pthread_sigmask"):
         yield lambda: None
@@ -49,7 +49,7 @@ class Worker:
             raise no_scratch(tempfile.tempdir or "the folder for temporary files", error) from error
         paths = [each for each in sys.path if each]
         self._lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
-        with _no_interrupt() as again:
+        with no_interrupt() as again:
             try:
                 self._process = subprocess.Popen(
                     [sys.executable, "-P", "-m", module, *arguments],
