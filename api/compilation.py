@@ -56,7 +56,7 @@ def compile(
 
     The options, all by keyword:
     `target` is what to compile for; `opt_level` 0 (as it is), 1 (same bits), 2 (same mathematics, the default) or 3, which
-    measures candidates on this machine for `tune_budget` seconds (60) and keeps the fastest that answers right.
+    measures candidates on this machine for `tune_budget` seconds (60; none with 0) and keeps the fastest that answers right.
     `engine` names the only engine to use. `passes` is a pipeline text such as `"fold-constants, cse, canonicalize"` in place
     of the level's own; `load` names files that define passes or rules for it; `disable` names passes or rewrites to leave
     out, `rewrite_limit` how many to make at most. `dims` gives named dims their sizes (`{"batch": 4}` or `["batch=4"]`),

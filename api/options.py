@@ -78,8 +78,8 @@ def _check_numbers(opt_level: object, threads: object, rewrite_limit: object, tu
         raise UsageError(f"{threads!r} is no number of threads", hint="use 1 to 1024")
     if rewrite_limit is not None and not _is_size(rewrite_limit):
         raise UsageError(f"{rewrite_limit!r} is no rewrite limit", hint="use 0 or more")
-    if isinstance(tune_budget, bool) or not isinstance(tune_budget, int | float) or not 1 <= tune_budget <= 86_400:
-        raise UsageError(f"{tune_budget!r} is no budget for tuning", hint="give seconds, 1 to 86,400")
+    if isinstance(tune_budget, bool) or not isinstance(tune_budget, int | float) or not 0 <= tune_budget <= 86_400:
+        raise UsageError(f"{tune_budget!r} is no budget for tuning", hint="give seconds, up to 86,400; 0 measures nothing")
 
 
 def _verify(word: object, inputs: str | os.PathLike[str] | None) -> Verify:

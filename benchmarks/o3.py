@@ -10,22 +10,16 @@ above 1 the program is faster. An engine whose own error is above both 1e-4 and 
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
 import statistics
-import subprocess
-import sys
 import tempfile
-import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from rich.console import Console
-from rich.table import Table
+from irc.runtime import Workload, open_artifact
 
-from irc.runtime import Contestant, RunError, Workload, measure, measure_reference, open_artifact
+from .racing import PEERS, Report, compiled, error_text, parser_of, raced, rows_of
 
 LARGEST_ERROR = 1e-4
 """Relative L2 distance from the reference up to which an answer is one in f32."""
@@ -67,84 +61,32 @@ class Row:
         return f"{peer.milliseconds:.3f}" if self.is_rival(peer) else f"{peer.milliseconds:.3f} * {peer.error:.0e}"
 
 
-def compiled(model: Path, place: Path, workload: Workload, budget: float) -> float:
-    """Compile in a process of its own; how many seconds that took from its start to its end."""
-    inputs = [] if workload.inputs is None else ["--inputs", str(workload.inputs)]
-    command = [sys.executable, "-m", "irc.tools.cli", "compile", str(model), "-O3", "-o", str(place), *inputs]
-    begin = time.perf_counter()
-    with tempfile.TemporaryDirectory(prefix="irc-cache-") as cache:
-        done = subprocess.run(
-            [*command, "--tune-budget", str(budget), "--threads", str(workload.threads or 2)],
-            env={**os.environ, "IRC_CACHE_DIR": cache},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-    if done.returncode:
-        raise RunError(done.stderr.strip().splitlines()[-1])
-    return time.perf_counter() - begin
-
-
-def measured(model: Path, workload: Workload, budget: float, folder: Path) -> Row:
+def measured(budget: float, model: Path, workload: Workload, folder: Path) -> Row:
     """Compile a model and measure it against both peers."""
-    place, reference = folder / f"{model.stem}.irc", folder / "reference.npz"
-    seconds = compiled(model, place, workload, budget)
+    place = folder / f"{model.stem}.irc"
+    with tempfile.TemporaryDirectory(prefix="irc-cache-") as cache:
+        seconds = compiled(model, place, workload, cache, "-O3", "--tune-budget", str(budget))
     winner = next(each.candidate for each in open_artifact(place).manifest.decisions if each.fate == "won")
-    measure_reference(Contestant("reference", model, optimize=False), workload, reference)
-    workload = replace(workload, reference=reference)
-    field = [Contestant("irc", place)]
-    for engine in ("onnxruntime", "openvino"):
-        peer = Contestant(engine, model, engine=engine)
-        try:
-            measure([peer], replace(workload, rounds=1, seconds=0.01))
-        except RunError:
-            continue  # it does not run the file at all
-        field.append(peer)
-    found = {each.name: each for each in measure(field, workload)}
-    place.unlink()
-    own = found["irc"]
-    peers = {name: Peer(each.p50, each.error) for name, each in found.items() if name != "irc"}
-    return Row(seconds, winner, own.error, own.p50, peers)
+    own, found = raced(model, place, workload, folder)
+    return Row(seconds, winner, own.error, own.p50, {name: Peer(each.p50, each.error) for name, each in found.items()})
+
+
+COLUMNS = ("model", "compile s", "winner", "error", "irc ms", "ONNX Runtime", "OpenVINO", "ratio to the better")
+
+
+def _cells(name: str, row: Row) -> list[str]:
+    times = [f"{row.own:.3f}", *map(row.shown, PEERS)]
+    return [name, f"{row.seconds:.1f}", row.winner, error_text(row.error), *times, f"{row.ratio:.3f}"]
 
 
 def main() -> None:
     """Measure every model and print a table; what fails is listed with its reason."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.o3", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("models", nargs="+", type=Path)
+    parser = parser_of("o3", __doc__, rounds=8)
     parser.add_argument("--budget", type=float, default=60.0)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=8)
-    parser.add_argument("--seconds", type=float, default=0.5)
-    parser.add_argument("--inputs", type=Path)
-    parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
-    rows: dict[str, Row] = {}
-    table = Table(box=None)
-    for column in ("model", "compile s", "winner", "error", "irc ms", "ONNX Runtime", "OpenVINO", "ratio to the better"):
-        table.add_column(column, justify="left" if column in ("model", "winner") else "right")
-    with tempfile.TemporaryDirectory(prefix="irc-o3-") as folder:
-        for model in arguments.models:
-            inputs = (arguments.inputs or model.parent) / f"{model.stem}.npz"
-            workload = Workload(
-                inputs=inputs if inputs.exists() else None,
-                threads=arguments.threads,
-                rounds=arguments.rounds,
-                seconds=arguments.seconds,
-            )
-            try:
-                row = rows[model.stem] = measured(model, workload, arguments.budget, Path(folder))
-            except RunError as error:
-                table.add_row(model.stem, "–", str(error)[:80], "–", "–", "–", "–", "–")
-                continue
-            times = (f"{row.own:.3f}", row.shown("onnxruntime"), row.shown("openvino"))
-            shown = "–" if row.error is None else f"{row.error:.1e}"
-            table.add_row(model.stem, f"{row.seconds:.1f}", row.winner, shown, *times, f"{row.ratio:.3f}")
-            print(f"{model.stem}: {row}", file=sys.stderr, flush=True)
-    Console(width=200).print(table)
+    rows = rows_of(arguments, Report(COLUMNS, frozenset({"model", "winner"}), _cells), partial(measured, arguments.budget))
     if rows:
         print(f"geometric mean: {statistics.geometric_mean(row.ratio for row in rows.values()):.3f}")
-    if arguments.json:
-        arguments.json.write_text(json.dumps({name: asdict(row) for name, row in rows.items()}, indent=1), encoding="utf-8")
 
 
 if __name__ == "__main__":

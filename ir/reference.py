@@ -32,6 +32,7 @@ class Evaluator:
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         options.intra_op_num_threads = 1
         options.enable_cpu_mem_arena = False  # what is let go goes back to the system at once
+        options.add_session_config_entry("session.disable_prepacking", "1")  # one or two runs do not pay for copied weights
         emitted = emit(graph, opset=opset, keep_inline=_KEPT_INLINE)
         # The session may use them where they lie: they live as long as it does, also what was put in order just for it.
         self._weights = {name: _ort_value(ort, tensor) for name, tensor in emitted.weights.items()}

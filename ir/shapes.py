@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import numpy as np
+
 from . import dims
 from .contents import CONTENT, content_of, infer_content, scalar_of
 from .dims import Dim
@@ -145,6 +147,10 @@ def _slice_shape(op: Op) -> tuple[Dim, ...] | None:
     return tuple(result)
 
 
+LARGE_END = 10**9
+"""An end that says "all there is", as some exporters write it."""
+
+
 def _slice_length(size: Dim, start: Dim, end: Dim, step: Dim) -> Dim:
     if isinstance(size, int) and isinstance(start, int) and isinstance(end, int) and isinstance(step, int) and step:
         return len(range(size)[start : (None if step < 0 and end < -size else end) : step])
@@ -153,6 +159,8 @@ def _slice_length(size: Dim, start: Dim, end: Dim, step: Dim) -> Dim:
     whole = end == size or (isinstance(end, int) and end >= 2**31 - 1)
     if start == 0 and whole:
         return size
+    if start == 0 and isinstance(end, int) and end >= LARGE_END:
+        return dims.minimum(size, end)
     # x[a:b] of a dim nobody knows is shorter when the dim is; only what cannot be clipped is exact.
     if (
         start == 0
@@ -240,6 +248,22 @@ def _window_shape(op: Op) -> tuple[Dim, ...] | None:
     return tuple(result)
 
 
+def _resize_shape(op: Op) -> tuple[Dim, ...] | None:
+    """Symbolic dims times constant scales: a scale of 1 leaves a dim as it is, and one that is whole multiplies it."""
+    source, scales = op.needed(0).shape, op.constant_operand(2)
+    if source is None or scales is None or scales.size != len(source) or op.integers("axes") is not None:
+        return None
+    if op.operand(3) is not None or all(isinstance(d, int) for d in source):
+        return None
+    result: list[Dim] = []
+    for dim, scale in zip(source, scales.to_list(), strict=True):
+        if isinstance(dim, int):
+            result.append(int(np.floor(np.float32(dim) * np.float32(scale))))
+        else:
+            result.append(dims.multiply(dim, int(scale)) if scale == int(scale) else None)
+    return tuple(result)
+
+
 SHAPES: dict[str, Callable[[Op], tuple[Dim, ...] | None]] = {
     "Reshape": _reshape_shape,
     "Expand": _expand_shape,
@@ -252,6 +276,7 @@ SHAPES: dict[str, Callable[[Op], tuple[Dim, ...] | None]] = {
     "GroupNormalization": _same_shape,
     "MeanVarianceNormalization": _same_shape,
     "Pad": _pad_shape,
+    "Resize": _resize_shape,
     "Conv": _window_shape,
     "MaxPool": _window_shape,
     "AveragePool": _window_shape,

@@ -1,9 +1,10 @@
 """How a graph becomes something that runs: targets, engines that say what they take, and the driver from model to program."""
 
+from .blocks import takes_signature
 from .compiled import Compiled, CompiledVariant, Timing
 from .defaults import without_defaults
 from .driver import compile_graph, compile_model
-from .engine import Engine, EngineFiles, Estimated, Partial, Particular, Varied, Verdict, weight_view
+from .engine import Blockwise, Engine, EngineFiles, Estimated, Native, Partial, Particular, Varied, Verdict, weight_view
 from .engines import ENGINES, find_engine, settings_of
 from .managers import pass_manager, rewrite_checker
 from .options import CompileOptions
@@ -17,6 +18,7 @@ __all__ = [
     "MOST_PIECES",
     "TARGETS",
     "Agreement",
+    "Blockwise",
     "CompileOptions",
     "Compiled",
     "CompiledVariant",
@@ -24,6 +26,7 @@ __all__ = [
     "EngineFiles",
     "Kind",
     "Estimated",
+    "Native",
     "Partial",
     "Particular",
     "Piece",
@@ -47,6 +50,7 @@ __all__ = [
     "refusals",
     "rewrite_checker",
     "settings_of",
+    "takes_signature",
     "weight_view",
     "why_not_cut",
     "without_defaults",

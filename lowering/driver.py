@@ -14,10 +14,11 @@ from irc.runtime import EngineFailure, Fate, Manifest, NodeCount, OptionValue, P
 from irc.runtime import EngineFiles as RuntimeFiles
 from irc.runtime import Source as SourceEntry
 
+from .block_checks import at_block_sizes
 from .compiled import Compiled, Timing
 from .defaults import FROM_LEVEL, for_closed, given_probe, overriding_probe, without_defaults
-from .engine import Engine, EngineFiles
-from .engines import ENGINES, find_engine, rest_of, settings_of
+from .engine import Engine, EngineFiles, Native
+from .engines import ENGINES, configured, find_engine, rest_of, settings_of
 from .managers import pass_manager, rewrite_checker
 from .manifests import Model, manifest_of, source_of
 from .options import CompileOptions
@@ -27,7 +28,7 @@ from .strict import refused, without_fallback
 from .targets import Target, find_target
 from .tuning import tune
 from .variants import Overriding, Sizes, let_go, rebuilt, resized, split_dims, variant_graphs, with_variants
-from .verification import Agreement, Probe, Verify, check, probe_of
+from .verification import Agreement, Probe, Verify, check, probing
 
 NOTHING = "O0"
 
@@ -154,7 +155,7 @@ def _compile_all_sizes(
     captured_in: float,
     examples: Mapping[str, Any] | None,
 ) -> Compiled:
-    if options.opt_level < 3:
+    if options.opt_level < 3 or not options.tune_budget:
         return _compile(graph, options, instruments, source, captured_in, examples)
     engine = _choose_engine(options, target)
     runs = engine.runs(target)
@@ -187,6 +188,7 @@ def _compile(
     asked = options.opt_level >= 2 or own_passes or options.inputs is not None
     checks = options.verify is Verify.REWRITES or (options.verify is Verify.ANSWERS and asked)
     pristine = clone_graph(graph) if checks else None
+    answered = None if pristine is None or probe is not None else probing(pristine, options.inputs, examples)
     agreement = Agreement(False)
     notes: list[str] = []
     known, checker = registry(options.load), rewrite_checker(options, examples)
@@ -210,8 +212,16 @@ def _compile(
         lowered = time.perf_counter()
         manifest = manifest_of(graph, options, [piece.engine for piece in pieces], files, manager.records, source)
         manifest = replace(manifest, nodes=NodeCount(before, len(files.op_names)))
+        native = next((piece.engine for piece in pieces if isinstance(piece.engine, Native)), None)
+        if native is not None and not runs:
+            program = _for(target, engine, options, manifest, files, runs.reason)
+            timing = Timing(captured_in, optimized - start, lowered - optimized, 0.0)
+            unchecked = Agreement(True, unknown=native.why_not_elsewhere(target))
+            return Compiled(program, graph, manager.records, timing, unchecked, notes, forms.counts)
         if probe is None:
-            probe = probe_of(pristine, options.inputs, examples) if pristine is not None else "not asked for"
+            probe = "not asked for" if answered is None else answered()
+        if pristine is not None:
+            probe = at_block_sizes(probe, pristine, graph, [piece.engine for piece in pieces], target)
         try:
             program, agreement, said = _load(manifest, files, settings, settled, pristine, probe)
         except EngineFailure as error:
@@ -291,7 +301,7 @@ def _choose_engine(options: CompileOptions, target: Target) -> Engine:
     engine = ENGINES[0] if options.engine is None else find_engine(options.engine)
     serves = engine.serves(target)
     if serves:
-        return engine
+        return configured(engine, options.engine_options)
     others = [each.name for each in ENGINES if each.serves(target)]
     hint = f"use --engine {others[0]}" if others else "use --target cpu"
     raise UnsupportedError(f"{engine.name} does not serve the target {target.name}: {serves.reason}", hint=hint)

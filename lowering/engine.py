@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
@@ -111,11 +111,60 @@ class Particular(Protocol):
 
 
 @runtime_checkable
+class Blockwise(Protocol):
+    """What an engine may have beside that takes nothing but sizes known ahead: blocks, for graphs that map over a dim.
+
+    Such a graph it takes where it takes those for all of its blocks.
+    """
+
+    def block_sizes(self, graph: Graph, target: Target) -> Sequence[int]:
+        """How many entries it computes at a time, the largest block first, and 1 at last; none where it does no such thing."""
+        ...
+
+
+@runtime_checkable
 class Estimated(Protocol):
     """What an engine may have beside that takes long to lower: how long, so that a search ends when it should."""
 
     def seconds_to_lower(self, graph: Graph, target: Target) -> float:
         """About how long `lower` takes where nothing of what it makes is in a cache."""
+        ...
+
+
+@runtime_checkable
+class Tunable(Protocol):
+    """What an engine may have beside: kernels that can be made in several ways, of which it chooses one by a model.
+
+    In the plan of its programs a kernel says the key of what it computes, and its way; for each key others can be tried.
+    """
+
+    @property
+    def trials(self) -> int:
+        """How many other ways a kernel has at most."""
+        ...
+
+    def trial(self, number: int, keys: Collection[str], deadline: float) -> Engine:
+        """The engine that makes the kernels of `keys` in their `number`-th other way, from 1 on, the best ones first.
+
+        Who has less ways is made as always. Lowering fails with EngineFailure at `deadline`, a time of `time.monotonic`.
+        """
+        ...
+
+    def chosen(self, ways: Mapping[str, str]) -> Mapping[str, OptionValue]:
+        """The settings that say how kernels are made, by their keys."""
+        ...
+
+    def with_settings(self, settings: Mapping[str, OptionValue]) -> Engine:
+        """The engine that makes kernels as is said among its settings. Raises UsageError where that cannot be."""
+        ...
+
+
+@runtime_checkable
+class Native(Protocol):
+    """What an engine may have beside: programs that run on their target alone, so nothing of one elsewhere can be checked."""
+
+    def why_not_elsewhere(self, target: Target) -> str:
+        """Why no other machine runs programs for `target`, as a clause."""
         ...
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from irc.ir import UnsupportedError, UsageError, closest
 from irc.runtime import OptionValue
 
-from .engine import Engine, Partial
+from .engine import Engine, Partial, Tunable
 from .onnxruntime import OnnxRuntime
 from .openvino import OpenVino
 from .targets import Target
@@ -33,6 +33,11 @@ def settings_of(engine: Engine, opt_level: int, target: Target) -> Sequence[Mapp
         return settings
     reason = f"{engine.name} keeps no answer to the bit, as O{opt_level} promises"
     raise UnsupportedError(reason, hint="use -O2, or --engine onnxruntime")
+
+
+def configured(engine: Engine, settings: Mapping[str, OptionValue]) -> Engine:
+    """The engine that makes kernels as its settings say, where it has a choice. Raises UsageError where that cannot be."""
+    return engine.with_settings(settings) if isinstance(engine, Tunable) else engine
 
 
 def rest_of(engine: Engine) -> list[Engine]:

@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from irc.ir import Graph, Op, UnknownType, UnsupportedError, Value, clone_op, cost_of
 from irc.passes import operands_of
 
-from .engine import YES, Engine, Particular
+from .blocks import taker, takes_signature
+from .engine import Blockwise, Engine
+from .mapping import Hindrance, mapping_of
 from .targets import Target
 
 MOST_PIECES = 8
@@ -45,7 +47,8 @@ class Refusal:
 
 def refusals(graph: Graph, engine: Engine, target: Target) -> list[Refusal]:
     """The ops that an engine does not take, with its reasons."""
-    verdicts = ((op, engine.takes(op, target)) for op in graph.walk() if not op.is_constant)
+    takes = taker(graph, engine, target)
+    verdicts = ((op, takes(op)) for op in graph.walk() if not op.is_constant)
     return [Refusal(op, engine.name, verdict.reason) for op, verdict in verdicts if not verdict]
 
 
@@ -56,11 +59,11 @@ def pieces_of(graph: Graph, engine: Engine, others: Sequence[Engine], target: Ta
     """
     refused = refusals(graph, engine, target)
     if not refused:
-        signature = engine.takes_signature(graph) if isinstance(engine, Particular) else YES
+        signature = takes_signature(graph, engine, target)
         if not signature:
             raise UnsupportedError(signature.reason)
         return [Piece(engine, ())]
-    pieces = partition(graph, [engine, *(each for each in others if each is not engine)], target)
+    pieces = partition(graph, [engine, *(each for each in others if each.name != engine.name)], target)
     if all(piece.engine is not engine for piece in pieces):
         raise UnsupportedError(f"it takes too little of the model; {refused[0]}")
     reason = why_not_cut(graph, pieces)
@@ -75,7 +78,7 @@ def partition(graph: Graph, engines: Sequence[Engine], target: Target) -> list[P
     Raises UnsupportedError listing each op that no engine takes, with each engine's reason.
     """
     ops = needed_ops(graph)
-    takers = _takers(ops, engines, target)
+    takers = _takers(graph, ops, engines, target)
     costs = {op: sum(cost_of(each).weight for each in _whole(op)) for op in ops}
     total = sum(costs.values()) or 1
     light = {op for op in ops if costs[op] < LIGHT * total}
@@ -101,12 +104,13 @@ def needed_ops(graph: Graph) -> list[Op]:
     return [op for op in graph if op in needed and not op.is_constant]
 
 
-def _takers(ops: Sequence[Op], engines: Sequence[Engine], target: Target) -> dict[Op, list[Engine]]:
+def _takers(graph: Graph, ops: Sequence[Op], engines: Sequence[Engine], target: Target) -> dict[Op, list[Engine]]:
     """The engines that take each op with its bodies, best first."""
     found: dict[Op, list[Engine]] = {}
     refused: list[str] = []
+    takes = {engine: taker(graph, engine, target) for engine in engines}
     for op in ops:
-        verdicts = {engine: [engine.takes(each, target) for each in _whole(op)] for engine in engines}
+        verdicts = {engine: [takes[engine](each) for each in _whole(op)] for engine in engines}
         found[op] = [engine for engine, said in verdicts.items() if all(said)]
         if not found[op]:
             reasons = (f"{engine.name}: {next(v.reason for v in said if not v)}" for engine, said in verdicts.items())
@@ -160,6 +164,12 @@ def why_not_cut(graph: Graph, pieces: Sequence[Piece]) -> str:
     for value in _crossing(graph, pieces):
         if isinstance(value.type, UnknownType):
             return f"the type of {value} is not known"
+        if value.op is not None and value.op.is_a("Constant"):
+            return f"{value} is a sparse constant"
+    for piece, own in zip(pieces, extract(graph, pieces), strict=True):
+        mapped = mapping_of(own) if isinstance(piece.engine, Blockwise) else None
+        if isinstance(mapped, Hindrance):
+            return f"{piece.engine.name} would compute a piece entry by entry, and {mapped}"
     return ""
 
 

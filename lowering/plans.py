@@ -43,6 +43,7 @@ def lower_pieces(
     for number, (piece, own) in enumerate(zip(pieces, extract(graph, pieces), strict=True)):
         files = piece.engine.lower(own, target, opt_level, context)
         name = str(number)
+        graph.assumed_dims.update(own.assumed_dims)
         parts[name] = files
         op_names.update((f"{name}/{node}", op) for node, op in files.op_names.items())
         usual = piece.engine.settings(opt_level, target) if opt_level >= 2 else piece.engine.defaults(target)

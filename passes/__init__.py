@@ -2,7 +2,7 @@
 
 from .base import Applied, Context, Contract, Miss, Pass, operands_of
 from .checking import RegionChecker, Undone
-from .fusion import unfused
+from .fusion import ELEMENTWISE, unfused
 from .instruments import DumpIR, PrintAfter
 from .language.examples import example_graphs
 from .manager import Instrument, PassManager, PassRecord, op_count
@@ -12,6 +12,7 @@ from .rewriter import No, Rewriter, Rule, rule
 from .rules import catalogue_by_topic
 
 __all__ = [
+    "ELEMENTWISE",
     "LEVELS",
     "PASSES",
     "Applied",

@@ -13,10 +13,12 @@ if TYPE_CHECKING:
     from .artifact import Artifact, is_artifact, open_artifact, write_artifact, write_artifact_folder, write_passing_folder
     from .cache import Entry, cache_folder, read_entry, why_no_cache, write_entry
     from .children import run_child
+    from .cuda_executor import COPY, IMAGE_FILES, LAUNCHES_FILE, NVIDIA, SOURCE_FILE, CudaExecutor, Extents, launches_to_bytes
     from .errors import ArtifactError, EngineFailure, FeedError, RunError
     from .executor import EXECUTORS, EngineFiles, Executor
     from .gpu import Driver, Gpu, cuda_driver, cuda_libraries, tensorrt_library
     from .inputs import random_inputs, read_inputs, write_arrays
+    from .kernel_times import Timed
     from .limits import Limits, Measured, measure_limits, measured_limits
     from .machine import BASELINE, FEATURES, Caches, Processor, in_order, physical_cores, processor
     from .manifest import (
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
         Placement,
         SignatureEntry,
         Source,
+        options_from_json,
+        options_to_json,
     )
     from .measuring import Contestant, Measurement, Workload, measure, measure_reference
     from .native_executor import NativeExecutor, NativeOptions
@@ -41,13 +45,17 @@ if TYPE_CHECKING:
         FIRST_VALUE,
         LIBRARY_FILE,
         MOST_ARGUMENTS,
+        MOST_ROWS,
         NATIVE_PLAN_FILE,
         STATUS,
         Argument,
+        NativeBlock,
         NativeBuffer,
+        NativePlace,
         NativePlan,
         NativeStep,
         NativeValue,
+        aligned_memory,
     )
     from .onnxruntime_executor import OnnxRuntimeOptions
     from .openvino_executor import BIN_FILE, OPS_FILE, XML_FILE, OpenVinoOptions
@@ -59,7 +67,7 @@ if TYPE_CHECKING:
     from .scratch import no_scratch, scratch_folder
     from .signature import FeedChecker, Feeds
     from .spilling import spill
-    from .strict_json import parse_object
+    from .strict_json import Fields, Json, canonical, parse_object
     from .verdict import FEWEST_ROUNDS, Comparison, Verdict, compare
     from .weights import WEIGHTS_FILE, WeightsLayout, WeightView, layout_weights, read_weights
     from .workers import Worker
@@ -87,6 +95,8 @@ __all__ = [
     "NodeCount",
     "FileRecord",
     "OptionValue",
+    "options_from_json",
+    "options_to_json",
     # weights
     "WeightView",
     "WeightsLayout",
@@ -112,10 +122,21 @@ __all__ = [
     # libraries of kernels
     "NativeExecutor",
     "NativeOptions",
+    "NativeBlock",
     "NativeBuffer",
+    "NativePlace",
+    "COPY",
+    "IMAGE_FILES",
+    "LAUNCHES_FILE",
+    "NVIDIA",
+    "SOURCE_FILE",
+    "CudaExecutor",
+    "Extents",
+    "launches_to_bytes",
     "NativePlan",
     "NativeStep",
     "NativeValue",
+    "aligned_memory",
     "Argument",
     "NATIVE_PLAN_FILE",
     "LIBRARY_FILE",
@@ -125,11 +146,13 @@ __all__ = [
     "STATUS",
     "FIRST_VALUE",
     "MOST_ARGUMENTS",
+    "MOST_ROWS",
     "ALIGNMENT",
     # measuring
     "Fate",
     "Race",
     "Runner",
+    "Timed",
     "Contestant",
     "Workload",
     "Measurement",
@@ -177,6 +200,9 @@ __all__ = [
     "scratch_folder",
     "no_scratch",
     "parse_object",
+    "Fields",
+    "Json",
+    "canonical",
     # errors
     "RunError",
     "ArtifactError",
@@ -188,6 +214,10 @@ _HOMES = {
     "artifact": ("Artifact", "is_artifact", "open_artifact", "write_artifact", "write_artifact_folder", "write_passing_folder"),
     "cache": ("Entry", "cache_folder", "read_entry", "why_no_cache", "write_entry"),
     "children": ("run_child",),
+    "cuda_executor": (
+        *("COPY", "IMAGE_FILES", "LAUNCHES_FILE", "NVIDIA", "SOURCE_FILE"),
+        *("CudaExecutor", "Extents", "launches_to_bytes"),
+    ),
     "errors": ("ArtifactError", "EngineFailure", "FeedError", "RunError"),
     "executor": ("EXECUTORS", "EngineFiles", "Executor"),
     "gpu": ("Driver", "Gpu", "cuda_driver", "cuda_libraries", "tensorrt_library"),
@@ -195,14 +225,17 @@ _HOMES = {
     "limits": ("Limits", "Measured", "measure_limits", "measured_limits"),
     "machine": ("BASELINE", "FEATURES", "Caches", "Processor", "in_order", "physical_cores", "processor"),
     "manifest": (
-        *("Decision", "FileRecord", "Kind", "Manifest", "NodeCount", "OptionValue"),
+        *("Decision", "FileRecord", "Kind", "Manifest", "NodeCount", "OptionValue", "options_from_json", "options_to_json"),
         *("PassRecord", "Placement", "SignatureEntry", "Source"),
     ),
+    "kernel_times": ("Timed",),
     "measuring": ("Contestant", "Measurement", "Workload", "measure", "measure_reference"),
     "native_executor": ("NativeExecutor", "NativeOptions"),
     "native_plan": (
-        *("ALIGNMENT", "ARENA", "CONSTANTS", "CONSTANTS_FILE", "FIRST_VALUE", "LIBRARY_FILE", "MOST_ARGUMENTS"),
-        *("NATIVE_PLAN_FILE", "STATUS", "Argument", "NativeBuffer", "NativePlan", "NativeStep", "NativeValue"),
+        *("ALIGNMENT", "ARENA", "CONSTANTS", "CONSTANTS_FILE", "FIRST_VALUE", "LIBRARY_FILE", "MOST_ARGUMENTS", "MOST_ROWS"),
+        *("NATIVE_PLAN_FILE", "STATUS", "Argument", "NativeBlock", "NativeBuffer", "NativePlace"),
+        *("NativePlan", "NativeStep", "NativeValue"),
+        "aligned_memory",
     ),
     "onnxruntime_executor": ("OnnxRuntimeOptions",),
     "openvino_executor": ("BIN_FILE", "OPS_FILE", "OpenVinoOptions", "XML_FILE"),
@@ -213,7 +246,7 @@ _HOMES = {
     "racing": ("Fate", "Race", "Runner"),
     "scratch": ("no_scratch", "scratch_folder"),
     "signature": ("FeedChecker", "Feeds"),
-    "strict_json": ("parse_object",),
+    "strict_json": ("Fields", "Json", "canonical", "parse_object"),
     "verdict": ("FEWEST_ROUNDS", "Comparison", "Verdict", "compare"),
     "spilling": ("spill",),
     "weights": ("WEIGHTS_FILE", "WeightView", "WeightsLayout", "layout_weights", "read_weights"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, TypeAlias
+from typing import Protocol, TypeAlias, runtime_checkable
 
 from .artifact import Artifact
 from .errors import ArtifactError, EngineFailure
@@ -14,6 +14,9 @@ from .plan import PLAN, PLAN_FILE, Plan, Step
 from .plan_executor import PlanExecutor
 from .weights import WEIGHTS_FILE, WeightView, layout_weights, read_weights
 from .zip_store import Buffer
+
+MODEL_FILE = "model.onnx"
+"""The file that ONNX Runtime runs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +112,15 @@ class Executor(Protocol):
         ...
 
 
+@runtime_checkable
+class Stepped(Protocol):
+    """What an executor may have beside: kernels that are timed while it runs."""
+
+    def run_by_kernel(self, feeds: dict[str, object]) -> tuple[list[object], dict[str, int]]:
+        """As `run`, with the nanoseconds that were spent in each kernel, by its name."""
+        ...
+
+
 class Elsewhere:
     """The executor of a program that cannot run here."""
 
@@ -166,7 +178,7 @@ def _onnxruntime(
     from .onnxruntime_executor import OnnxRuntimeExecutor, OnnxRuntimeOptions
 
     chosen = OnnxRuntimeOptions.from_manifest(options)
-    return OnnxRuntimeExecutor(files.read("model.onnx"), files.weights, chosen, inputs, outputs)
+    return OnnxRuntimeExecutor(files.read(MODEL_FILE), files.weights, chosen, inputs, outputs)
 
 
 def _openvino(
@@ -187,8 +199,12 @@ def _tvm(
     inputs: Sequence[SignatureEntry],
     outputs: Sequence[SignatureEntry],
 ) -> Executor:
+    from .cuda_executor import LAUNCHES_FILE, CudaExecutor
     from .native_executor import NativeExecutor, NativeOptions
 
+    if LAUNCHES_FILE in files.files:
+        NativeOptions.from_manifest(options)  # threads are for the CPU
+        return CudaExecutor(files, inputs, outputs)
     return NativeExecutor(files, NativeOptions.from_manifest(options), inputs, outputs)
 
 

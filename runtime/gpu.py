@@ -47,10 +47,15 @@ class Driver:
 def cuda_driver() -> Driver:
     """The driver and GPUs of this machine; never raises."""
     try:
-        library: Any = ctypes.CDLL(_DRIVER)
+        library = driver_library()
     except OSError:
         return Driver("", (), f"there is no NVIDIA driver ({_DRIVER} is not found)")
     return ask_driver(library)
+
+
+def driver_library() -> Any:
+    """The driver's own library; raises OSError where there is none."""
+    return ctypes.CDLL(_DRIVER)
 
 
 def ask_driver(library: Any) -> Driver:

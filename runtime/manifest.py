@@ -132,8 +132,9 @@ class Placement:
 class Decision:
     """A candidate that was considered when the program was compiled, and what became of it.
 
-    `milliseconds` is the median of a run on the machine that compiled, `error` the relative L2 distance of its worst output
-    from the reference; None where it did not come to that. `fate` is what became of it, `why` says more.
+    `milliseconds` is the median of a run on the machine that compiled, of a kernel what a run spends in it; `error` the
+    relative L2 distance of its worst output from the reference; None where it did not come to that. `fate` is what became of
+    it, `why` says more.
     """
 
     candidate: str

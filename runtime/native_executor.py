@@ -11,8 +11,9 @@ import os
 import weakref
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -24,14 +25,17 @@ from .manifest import OptionValue, SignatureEntry
 from .native_library import Library
 from .native_plan import (
     ALIGNMENT,
+    ARENA,
     CONSTANTS_FILE,
     FIRST_VALUE,
     LIBRARY_FILE,
+    MOST_ROWS,
     NATIVE_PLAN_FILE,
     STATUS,
     NativePlan,
     NativeStep,
     NativeValue,
+    aligned_memory,
 )
 from .zip_store import Buffer
 
@@ -41,24 +45,40 @@ class NativeOptions:
     """How a program of kernels is run; this is also the schema of `engine_options` for the engine `tvm`.
 
     threads: that work on one call, the caller's among them; None for one per physical core that this process may use.
+    tiles: how contractions were cut where that was measured, by their keys; the kernels were made so.
     """
 
     threads: int | None = None
+    tiles: Mapping[str, str] = field(default_factory=dict[str, str])
 
     def to_manifest(self) -> dict[str, OptionValue]:
         """The options as a manifest holds them."""
-        return {} if self.threads is None else {"threads": self.threads}
+        threads: dict[str, OptionValue] = {} if self.threads is None else {"threads": self.threads}
+        return {**threads, **({"tiles": self.tiles} if self.tiles else {})}
 
     @staticmethod
     def from_manifest(values: Mapping[str, OptionValue]) -> NativeOptions:
         """The options in a manifest; raises ArtifactError for one unknown or of the wrong type."""
         for name in values:
-            if name != "threads":
+            if name not in ("threads", "tiles"):
                 raise ArtifactError(f"{name} is no option of the engine tvm")
         threads = values.get("threads")
         if threads is not None and (not isinstance(threads, int) or isinstance(threads, bool)):
             raise ArtifactError("the option threads of the engine tvm has a value of the wrong type")
-        return NativeOptions(threads)
+        tiles = values.get("tiles", {})
+        if not isinstance(tiles, Mapping):
+            raise ArtifactError("the option tiles of the engine tvm has a value of the wrong type")
+        return NativeOptions(threads, tiles)
+
+
+_Shape: TypeAlias = "tuple[int, ...]"
+_Input: TypeAlias = "tuple[int, str, _Shape, np.dtype[np.generic]]"
+_Output: TypeAlias = "tuple[int, _Shape, np.dtype[np.generic]]"
+"""The base, the name where that is needed, the shape and the element type of what is fed or made."""
+
+
+PEAK_RUNS = 16
+"""How often arithmetic alone is run, about a millisecond each time: something else may have had a core meanwhile."""
 
 
 class NativeExecutor:
@@ -86,6 +106,7 @@ class NativeExecutor:
         first = FIRST_VALUE + len(plan.inputs)
         self._inputs = [(FIRST_VALUE + i, *_array_of(each)) for i, each in enumerate(plan.inputs)]
         self._outputs = [(first + i, *_array_of(each)[1:]) for i, each in enumerate(plan.outputs)]
+        self._counted = next((each for each in plan.inputs if each.counts), None)
         self._idle: deque[_Memory] = deque()
         OPEN.add(self)
 
@@ -102,6 +123,36 @@ class NativeExecutor:
         """As `run`, with the nanoseconds that each step took."""
         times = (ctypes.c_uint64 * len(self._plan.steps))()
         return self._run(feeds, times), list(times)
+
+    def times(self, feeds: dict[str, Any]) -> tuple[int, ...]:
+        """How often a run on these feeds does each step."""
+        counted = self._counted
+        return self._plan.times(1 if counted is None else len(feeds[counted.name]) // counted.shape[0])
+
+    def run_by_kernel(self, feeds: dict[str, object]) -> tuple[list[object], dict[str, int]]:
+        """As `run`, with the nanoseconds that were spent in each kernel, by its name."""
+        results, times = self.run_timed(feeds)
+        summed = dict.fromkeys((step.kernel for step in self._plan.steps), 0)
+        for step, took in zip(self._plan.steps, times, strict=True):
+            summed[step.kernel] += took
+        return results, summed
+
+    def gflops(self) -> float | None:
+        """The f32 operations that the threads do now at most, in 10⁹ a second; None where no kernel is for that."""
+        step = self._plan.peak
+        if step is None:
+            return None
+        session = _Session(self._library, replace(self._plan, steps=(step,), blocks=()), self.threads)
+        memory, status = aligned_memory(step.byte_count), ctypes.c_int32()
+        memory.view(np.float32)[:] = 0.5
+        bases = (ctypes.c_void_p * FIRST_VALUE)()
+        bases[ARENA], bases[STATUS] = memory.ctypes.data, ctypes.addressof(status)
+        times = (ctypes.c_uint64 * 1)()
+        taken: list[int] = []
+        for _ in range(PEAK_RUNS):
+            session.run(bases, times)
+            taken.append(times[0])
+        return step.flops / max(min(taken), 1)
 
     def poison(self) -> None:
         """Set every bit of the memory that the next run computes in: a kernel that reads what nobody wrote then reads NaN."""
@@ -129,8 +180,13 @@ class NativeExecutor:
         except IndexError:
             memory = _Memory(self._plan, self._constants)
         bases = memory.bases
+        inputs, outputs, counted = self._inputs, self._outputs, self._counted
+        entries = 1
+        if counted is not None:
+            entries = len(feeds[counted.name]) // counted.shape[0]
+            inputs, outputs = self._sized(entries)
         held: list[object] = []  # calling list[object] takes half a microsecond
-        for base, name, shape, dtype in self._inputs:
+        for base, name, shape, dtype in inputs:
             array = feeds[name]
             if array.shape != shape or array.dtype != dtype:
                 raise _other_shape(name, array, shape, dtype)
@@ -140,16 +196,31 @@ class NativeExecutor:
                 held.append(array)
             bases[base] = _address(array)
         results: list[object] = []
-        for base, shape, dtype in self._outputs:
+        for base, shape, dtype in outputs:
             result = np.empty(shape, dtype)
             bases[base] = _address(result)
             results.append(result)
-        failed: int = session.call(session.handle, bases, times)
+        failed = session.run(bases, times) if counted is None else session.run_blocks(bases, times, entries)
         self._idle.append(memory)
         if failed:
             step = self._plan.steps[failed - 1]
             raise EngineFailure(f"an index is out of range in {', '.join(step.ops) or step.kernel}")
         return results
+
+    def _sized(self, entries: int) -> tuple[list[_Input], list[_Output]]:
+        """The inputs and outputs as they are for so many entries; raises EngineFailure for more than there may be."""
+        plan = self._plan
+        if any(each.counts and entries * each.shape[0] >= MOST_ROWS for each in (*plan.inputs, *plan.outputs)):
+            raise EngineFailure(f"{entries} entries are too many for one run", hint="run them in several parts")
+        inputs = [
+            (base, name, _rows(shape, entries) if each.counts else shape, dtype)
+            for each, (base, name, shape, dtype) in zip(plan.inputs, self._inputs, strict=True)
+        ]
+        outputs = [
+            (base, _rows(shape, entries) if each.counts else shape, dtype)
+            for each, (base, shape, dtype) in zip(plan.outputs, self._outputs, strict=True)
+        ]
+        return inputs, outputs
 
 
 OPEN: weakref.WeakSet[NativeExecutor] = weakref.WeakSet()
@@ -183,6 +254,12 @@ class _Argument(ctypes.Structure):
     _fields_ = (("base", ctypes.c_int32), ("offset", ctypes.c_int64))
 
 
+class _Block(ctypes.Structure):
+    """`irc_block` of program.c."""
+
+    _fields_ = (("entries", ctypes.c_int64), ("first", ctypes.c_int32), ("end", ctypes.c_int32))
+
+
 class _Session:
     """A session of the library; it is closed when its last user is gone."""
 
@@ -197,9 +274,20 @@ class _Session:
         )
         if not opened:
             raise EngineFailure("the program could not be opened: there is not enough memory")
-        self.handle = ctypes.c_void_p(opened)
-        self.call = library.function("irc_run", ctypes.c_int)
-        weakref.finalize(self, _close, library, self.handle).atexit = False
+        self._handle = ctypes.c_void_p(opened)
+        weakref.finalize(self, _close, library, self._handle).atexit = False
+        self.run = partial(library.function("irc_run", ctypes.c_int), self._handle)
+        self._run_blocks = library.function("irc_run_blocks", ctypes.c_int) if plan.blocks else None
+        strides = plan.strides()
+        self._strides, self._bases = (ctypes.c_int64 * len(strides))(*strides), len(strides)
+        blocks = [_Block(each.entries, each.first, each.end) for each in plan.blocks]
+        self._blocks, self._block_count = (_Block * len(blocks))(*blocks), len(blocks)
+
+    def run_blocks(self, bases: Any, times: object, entries: int) -> int:
+        """Run the blocks on so many entries; the bases of values that count them move on. 0, or the step that failed."""
+        assert self._run_blocks is not None, "the plan has blocks"
+        call, count = self._run_blocks, ctypes.c_int64(entries)
+        return call(self._handle, bases, self._strides, self._bases, self._blocks, self._block_count, count, times)
 
 
 def _close(library: Library, handle: ctypes.c_void_p) -> None:
@@ -211,7 +299,7 @@ class _Memory:
 
     def __init__(self, plan: NativePlan, constants: np.ndarray) -> None:
         try:
-            self.arena = _room(plan.arena)
+            self.arena = aligned_memory(plan.arena)
         except MemoryError as error:
             raise EngineFailure(f"there is no room for the {plan.arena} bytes that a run needs") from error
         self._status = ctypes.c_int32()
@@ -221,20 +309,13 @@ class _Memory:
         self.bases[STATUS] = ctypes.addressof(self._status)
 
 
-def _room(size: int) -> np.ndarray:
-    """So many bytes at a multiple of ALIGNMENT, not set to anything."""
-    room = np.empty(size + ALIGNMENT, np.uint8)
-    begin = -room.ctypes.data % ALIGNMENT
-    return room[begin : begin + size]
-
-
 def _aligned(chunks: Sequence[Buffer]) -> np.ndarray:
     """The bytes of a file at a multiple of ALIGNMENT: where they lie if they lie so, as in an artifact, else copied."""
     if len(chunks) == 1:
         whole = np.frombuffer(chunks[0], np.uint8)
         if whole.ctypes.data % ALIGNMENT == 0:
             return whole
-    room = _room(sum(len(chunk) for chunk in chunks))
+    room = aligned_memory(sum(len(chunk) for chunk in chunks))
     begin = 0
     for chunk in chunks:
         room[begin : begin + len(chunk)] = np.frombuffer(chunk, np.uint8)
@@ -248,6 +329,11 @@ def _address(array: np.ndarray) -> int:
         return ctypes.addressof(ctypes.c_char.from_buffer(array))  # type: ignore[arg-type]
     except (TypeError, ValueError):  # read-only, empty, or of a dtype that only NumPy knows
         return array.ctypes.data
+
+
+def _rows(shape: tuple[int, ...], entries: int) -> tuple[int, ...]:
+    """The shape of so many entries, where that of one is known."""
+    return (shape[0] * entries, *shape[1:])
 
 
 def _array_of(value: NativeValue) -> tuple[str, tuple[int, ...], np.dtype[np.generic]]:

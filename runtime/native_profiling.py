@@ -13,12 +13,16 @@ from .openvino_executor import OPS_FILE
 from .profiling import WARM_UP, Call, Kernel, Profile, Subject, middle_mean
 from .provenance import Provenance, read_sources
 
+LIMITS = 8
+"""How often the limit of arithmetic is measured between the runs: machines have faster and slower seconds, for both alike."""
+
 
 def profile_native(subject: Subject, feeds: dict[str, object], runs: int, threads: int | None) -> tuple[Profile, list[object]]:
     """The profile of a program of kernels, as `profiling.profile` has it, and its results."""
     options = NativeOptions.from_manifest(subject.options)
     executor = NativeExecutor(subject.files, NativeOptions(threads or options.threads), subject.inputs, subject.outputs)
     results = [executor.run(feeds) for _ in range(WARM_UP)][-1]
+    limits = [executor.gflops()]
     walls: list[float] = []
     noted: list[list[int]] = []
     for _ in range(runs):
@@ -26,20 +30,26 @@ def profile_native(subject: Subject, feeds: dict[str, object], runs: int, thread
         results, times = executor.run_timed(feeds)
         walls.append(perf_counter() - begin)
         noted.append(times)
+        if len(walls) * LIMITS >= runs * len(limits):
+            limits.append(executor.gflops())
+    calls_of = executor.times(feeds)
     executor.close()
+    known = [each for each in limits if each is not None]
+    gflops = middle_mean(known) if known else None
     sources = _sources(subject.files)
     took = [middle_mean(each) for each in zip(*noted, strict=True)]
-    kernels = [_kernel(i, step, ns / 1e6, sources) for i, (step, ns) in enumerate(zip(executor.steps, took, strict=True))]
+    steps = enumerate(zip(executor.steps, took, calls_of, strict=True))
+    kernels = [_kernel(i, step, ns / 1e6, often, sources) for i, (step, ns, often) in steps]
     begins = accumulate(noted[-1], initial=0)
     calls = [Call(kernel, begin / 1e3, ns / 1e3) for kernel, begin, ns in zip(kernels, begins, noted[-1], strict=False)]
     run_ms = middle_mean(walls) * 1e3
-    return Profile(subject.engine, executor.threads, runs, run_ms, tuple(kernels), tuple(calls)), results
+    return Profile(subject.engine, executor.threads, runs, run_ms, tuple(kernels), tuple(calls), gflops=gflops), results
 
 
-def _kernel(index: int, step: NativeStep, ms: float, known: Mapping[str, Provenance]) -> Kernel:
+def _kernel(index: int, step: NativeStep, ms: float, calls: int, known: Mapping[str, Provenance]) -> Kernel:
     sources = tuple(known.get(name, Provenance(name, "", (name,))) for name in step.ops)
     op = "+".join(dict.fromkeys(each.op for each in sources if each.op)) or "kernel"
-    return Kernel(f"{index} {_short(step.ops) or step.kernel}", op, ms, 1.0, sources, (), (), step.kernel)
+    return Kernel(f"{index} {_short(step.ops) or step.kernel}", op, ms, calls, sources, (), (), step.kernel)
 
 
 def _short(names: Sequence[str]) -> str:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import EngineFailure
+from .executor import MODEL_FILE
 from .machine import physical_cores
 from .onnxruntime_executor import OnnxRuntimeExecutor, OnnxRuntimeOptions
 from .profiling import WARM_UP, Call, Kernel, Profile, Subject, middle_mean
@@ -38,7 +39,7 @@ def profile_onnxruntime(
     if threads is not None:
         options = replace(options, threads=threads)
     files = subject.files
-    model = files.read("model.onnx")
+    model = files.read(MODEL_FILE)
     results: list[object] = []
     with tempfile.TemporaryDirectory(prefix="irc-profile-") as name:
         folder = Path(name)

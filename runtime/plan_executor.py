@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from threading import Lock
+from time import perf_counter_ns
 from typing import Any
 
 from .errors import ArtifactError
@@ -18,13 +19,16 @@ from .manifest import SignatureEntry
 from .plan import Plan, Step, Variant
 
 Run = Callable[[dict[str, object]], list[object]]
+RunByKernel = Callable[[dict[str, object]], tuple[list[object], dict[str, int]]]
 
 
 @dataclass(frozen=True, slots=True)
 class _Stage:
-    """A step ready to run: what it takes and makes, and what nobody needs after it."""
+    """A step ready to run, by kernel where its engine can do that: what it takes and makes, and what nobody needs after it."""
 
+    part: str
     run: Run
+    run_by_kernel: RunByKernel | None
     takes: tuple[str, ...]
     makes: tuple[str, ...]
     forgets: tuple[str, ...]
@@ -87,6 +91,22 @@ class PlanExecutor:
                 values.pop(name, None)  # an input with a default may not be there
         return [values[name] for name in self._outputs]
 
+    def run_by_kernel(self, feeds: dict[str, object]) -> tuple[list[object], dict[str, int]]:
+        """As `run`, with the nanoseconds spent in each kernel, by its name; of an engine that tells none, in the whole part."""
+        values, summed = dict(feeds), dict[str, int]()
+        for stage in self._chosen(feeds):
+            own = {name: values[name] for name in stage.takes if name in values}
+            begin = perf_counter_ns()
+            if stage.run_by_kernel is None:
+                results = stage.run(own)
+                times = {stage.part: perf_counter_ns() - begin}
+            else:
+                results, times = stage.run_by_kernel(own)
+            values.update(zip(stage.makes, results, strict=True))
+            for name, took in times.items():
+                summed[name] = summed.get(name, 0) + took
+        return [values[name] for name in self._outputs], summed
+
     def close(self) -> None:
         """Let go of all engines."""
         with self._lock:
@@ -131,7 +151,8 @@ class PlanExecutor:
             forgets = tuple(
                 name for name in dict.fromkeys((*takes, *makes)) if last[name] == index and name not in self._outputs
             )
-            stages.append(_Stage(executor.run, takes, makes, forgets))
+            timed = getattr(executor, "run_by_kernel", None)
+            stages.append(_Stage(step.part, executor.run, timed, takes, makes, forgets))
         return stages
 
 

@@ -79,7 +79,8 @@ class Profile:
 
     Times are the mean over the middle half of `runs`, of an engine that sums up its kernels itself that over all. `calls` are
     those of the last run, in order. A program of several `parts` runs one after the other; each is profiled by itself, on
-    what those before it make.
+    what those before it make. `gflops` are the f32 operations that its threads do at most, in 10⁹ a second, found between the
+    runs, where the engine can tell.
     """
 
     engine: str
@@ -89,6 +90,7 @@ class Profile:
     kernels: tuple[Kernel, ...]
     calls: tuple[Call, ...]
     parts: tuple[Part, ...] = ()
+    gflops: float | None = None
 
     @property
     def kernels_ms(self) -> float:
@@ -149,8 +151,12 @@ def _openvino(subject: Subject, feeds: dict[str, object], runs: int, threads: in
 
 
 def _tvm(subject: Subject, feeds: dict[str, object], runs: int, threads: int | None) -> tuple[Profile, list[object]]:
+    from .cuda_executor import LAUNCHES_FILE
     from .native_profiling import profile_native
 
+    if LAUNCHES_FILE in subject.files.files:
+        hint = "NVIDIA's nsys names them; `irc inspect --plan` says what each does"
+        raise EngineFailure("kernels on a GPU are not timed one by one", hint=hint)
     return profile_native(subject, feeds, runs, threads)
 
 
@@ -211,6 +217,7 @@ def _profile_plan(manifest: Manifest, files: EngineFiles, feeds: dict[str, objec
         tuple(kernels),
         tuple(calls),
         tuple(part for part, _ in found),
+        max((each.gflops for each in profiles if each.gflops is not None), default=None),
     )
 
 

@@ -6,8 +6,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from .artifact import Artifact, StrPath, open_artifact, write_artifact, write_artifact_folder
-from .errors import FeedError
-from .executor import Elsewhere, EngineFiles, Executor, build_executor
+from .errors import EngineFailure, FeedError
+from .executor import Elsewhere, EngineFiles, Executor, Stepped, build_executor
 from .manifest import Manifest, SignatureEntry
 from .signature import FeedChecker, Feeds
 
@@ -86,6 +86,16 @@ class Program:
     def run_in_order(self, feeds: Feeds) -> list[object]:
         """The outputs in signature order, without their names; else as `run`."""
         return self._execute(self._check(feeds))
+
+    def run_timed(self, feeds: Feeds) -> dict[str, int]:
+        """Run once, and the nanoseconds that each kernel of our own took, by its name in the library.
+
+        What another engine runs of a program of several parts has the name of its part. Raises as `run` does, and EngineFailure
+        where another engine runs all of it.
+        """
+        if not isinstance(self._executor, Stepped):
+            raise EngineFailure(f"{self._manifest.engine} tells no times of kernels while it runs")
+        return self._executor.run_by_kernel(self._check(feeds))[1]
 
     def profile(self, feeds: Feeds, runs: int = 20) -> Profile:
         """Run `runs` times on `feeds`, in a session of its own with as many threads, and what each kernel took.

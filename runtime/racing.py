@@ -216,10 +216,10 @@ class Race:
             runner.times.append(milliseconds)
         self._drop_losers()
 
-    def finish(self) -> None:
-        """Turns until one is left, or nothing more can be told, or the time is over."""
+    def finish(self, spare: float = 0.0) -> None:
+        """Turns until one is left, or nothing more can be told, or no more than `spare` seconds are left."""
         for _ in range(MOST_ROUNDS):
-            if len(self.still_in) < 2 or not self.time_left:
+            if len(self.still_in) < 2 or self.time_left <= spare:
                 return
             self.turn()
 

@@ -1,8 +1,8 @@
 # pyright: basic
 """The process in which one contestant is measured: `python -m irc.runtime.worker MODEL …`, driven in lines of JSON.
 
-It says `load_ms` and `first_run_ms` once it is ready, answers each line `go` with a round, and ends at `stop`, at the
-end of its input, or with its parent.
+It says `load_ms` and `first_run_ms` once it is ready, answers each line `go` with a round, and each line `kernels` with the
+times of the kernels in one, and ends at `stop`, at the end of its input, or with its parent.
 """
 
 from __future__ import annotations
@@ -15,18 +15,22 @@ import re
 import signal
 import sys
 import time
+import zipfile
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, NamedTuple, TextIO
 
 import numpy as np
 
 from .artifact import is_artifact
 from .errors import EngineFailure, RunError
+from .executor import MODEL_FILE
 from .inputs import random_inputs, read_inputs, write_arrays
 from .manifest import Kind, SignatureEntry
 
 Run = Callable[[dict[str, object]], list[Any]]
+RunTimed = Callable[[dict[str, object]], dict[str, int]]
 
 _FEWEST_RUNS = 3
 
@@ -64,10 +68,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _serve(options: argparse.Namespace, protocol: TextIO) -> None:
-    import onnxruntime  # noqa: F401  importing it is no contestant's cost
-
+    _import_engine(options)
     begin = time.perf_counter()
-    run, inputs, outputs, threads = _load(options)
+    run, inputs, outputs, threads, run_timed = _load(options)
     loaded = time.perf_counter()
     dims = {name: int(size) for name, _, size in (each.rpartition("=") for each in options.dim)}
     feeds = read_inputs(inputs, options.inputs) if options.inputs else random_inputs(inputs, dims, options.seed)
@@ -82,21 +85,56 @@ def _serve(options: argparse.Namespace, protocol: TextIO) -> None:
     ready = {"load_ms": (loaded - begin) * 1e3, "first_run_ms": first * 1e3, "threads": threads}
     _say(protocol, {**ready, "error": None if differs else error, "differs": differs})
     for line in sys.stdin:
-        if line.strip() != "go":
+        if line.strip() == "go":
+            _say(protocol, _round(run, feeds, options.seconds))
+        elif line.strip() == "kernels":
+            _say(protocol, _kernels(run_timed, feeds, options.seconds))
+        else:
             break
-        _say(protocol, _round(run, feeds, options.seconds))
     _say(protocol, {"peak_memory": _peak_memory()})
 
 
-def _load(options: argparse.Namespace) -> tuple[Run, tuple[SignatureEntry, ...], list[str], int | None]:
-    """How to run the contestant, its inputs, the names of its outputs and the number of threads asked for."""
+def _import_engine(options: argparse.Namespace) -> None:
+    """What the contestant runs on, and no more: importing it is no part of its loading, but its memory is the contestant's."""
+    if is_artifact(options.model):
+        if _has_onnx_model(options.model):
+            import_module("onnxruntime")
+    else:
+        import_module(options.engine)
+
+
+def _has_onnx_model(artifact: Path) -> bool:
+    """Whether ONNX Runtime runs the artifact, or a part of it."""
+    if artifact.is_dir():
+        return any(artifact.rglob(MODEL_FILE))
+    try:
+        with zipfile.ZipFile(artifact) as archive:
+            return any(name.rpartition("/")[2] == MODEL_FILE for name in archive.namelist())
+    except zipfile.BadZipFile:  # loading it says so
+        return False
+
+
+class _Loaded(NamedTuple):
+    """How to run a contestant, its inputs, the names of its outputs, the number of threads asked for, and its timed run."""
+
+    run: Run
+    inputs: tuple[SignatureEntry, ...]
+    outputs: list[str]
+    threads: int | None
+    run_timed: RunTimed | None = None
+
+
+def _load(options: argparse.Namespace) -> _Loaded:
+    """A contestant, ready to run."""
     if is_artifact(options.model):
         from .program import load
 
         program = load(options.model, options.threads)
         program_run = program.run
         names = [each.name for each in program.outputs]
-        return lambda feeds: list(program_run(feeds).values()), program.inputs, names, options.threads
+        return _Loaded(
+            lambda feeds: list(program_run(feeds).values()), program.inputs, names, options.threads, program.run_timed
+        )
     if options.engine == "openvino":
         return _load_in_openvino(options)
     import onnxruntime
@@ -113,10 +151,10 @@ def _load(options: argparse.Namespace) -> tuple[Run, tuple[SignatureEntry, ...],
     except Exception as error:
         raise EngineFailure(f"ONNX Runtime cannot load it: {_short(error)}") from error
     inputs = tuple(_entry(each) for each in session.get_inputs())
-    return _guarded(session.run), inputs, [each.name for each in session.get_outputs()], options.threads
+    return _Loaded(_guarded(session.run), inputs, [each.name for each in session.get_outputs()], options.threads)
 
 
-def _load_in_openvino(options: argparse.Namespace) -> tuple[Run, tuple[SignatureEntry, ...], list[str], int | None]:
+def _load_in_openvino(options: argparse.Namespace) -> _Loaded:
     """As `_load`, for a file that OpenVINO reads by itself."""
     import openvino
 
@@ -127,7 +165,7 @@ def _load_in_openvino(options: argparse.Namespace) -> tuple[Run, tuple[Signature
         run, inputs, outputs = plain_run(model, options.threads)
     except Exception as error:  # OpenVINO's exceptions have no common base but Exception
         raise EngineFailure(f"OpenVINO cannot load it: {reason(error)}") from error
-    return run, inputs, outputs, options.threads
+    return _Loaded(run, inputs, outputs, options.threads)
 
 
 def _guarded(session_run: Callable[..., Sequence[Any]]) -> Run:
@@ -168,6 +206,20 @@ def _round(run: Run, feeds: dict[str, object], seconds: float) -> dict[str, obje
         times.append(now - before)
     p50, p90, p99 = (float(each) * 1e3 for each in np.percentile(times, (50, 90, 99)))
     return {"runs": len(times), "p50": p50, "p90": p90, "p99": p99, "throughput": len(times) / (now - begin)}
+
+
+def _kernels(run_timed: RunTimed | None, feeds: dict[str, object], seconds: float) -> dict[str, object]:
+    """As `_round`, of each kernel by itself: the median of the milliseconds that a run spends in it."""
+    if run_timed is None:
+        raise EngineFailure("it tells no times of its kernels")
+    run_timed(feeds)
+    runs: list[dict[str, int]] = []
+    begin = time.perf_counter()
+    while time.perf_counter() - begin < seconds or len(runs) < _FEWEST_RUNS:
+        runs.append(run_timed(feeds))
+    names = list(runs[0])
+    medians = np.median([[run[name] for name in names] for run in runs], axis=0)
+    return {"kernels": [{"name": name, "ms": float(each) / 1e6} for name, each in zip(names, medians, strict=True)]}
 
 
 def relative_error(outputs: dict[str, Any], reference: Path) -> float:

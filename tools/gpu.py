@@ -40,7 +40,7 @@ TURNS, TURN = 5, 0.3
 UNSUPPORTED = 4
 """The exit code where there is no GPU: nothing has failed, and nothing was found out."""
 
-CONTESTANTS = ("irc, CPU", "onnxruntime-gpu", "irc, CUDA", "irc, CUDA graph")
+CONTESTANTS = ("irc, CPU", "onnxruntime-gpu", "irc, CUDA", "irc, CUDA graph", "irc, own kernels")
 
 
 @dataclass
@@ -97,7 +97,8 @@ def _ratio(times: Mapping[str, float]) -> str:
 
 def _tests() -> bool:
     root = Path(__file__).resolve().parent.parent
-    command = [sys.executable, "-m", "pytest", "-m", "gpu", "-q", "-rs", "tests/gpu", "tests/runtime/test_machine.py"]
+    places = ("tests/gpu", "tests/lowering/tvm/cuda/test_on_gpu.py", "tests/runtime/test_machine.py")
+    command = [sys.executable, "-m", "pytest", "-m", "gpu", "-q", "-rs", *places]
     try:
         return subprocess.run(command, cwd=root, check=False, timeout=TESTS).returncode == 0
     except subprocess.TimeoutExpired:
@@ -142,7 +143,7 @@ def compare(path: Path, place: Path, deadline: float) -> Row:
 
 
 def _files(path: Path, place: Path, row: Row) -> dict[str, Path]:
-    """What each contestant loads, and the inputs for all; a CUDA graph is left out where there can be none, with the reason."""
+    """What each contestant loads, and the inputs for all; a CUDA graph and own kernels are left out where there can be none."""
     from irc.ir import IrcError
     from irc.lowering import CompileOptions, compile_model
     from irc.runtime import RunError, random_inputs, read_inputs, write_arrays
@@ -154,6 +155,8 @@ def _files(path: Path, place: Path, row: Row) -> dict[str, Path]:
         options = CompileOptions(target, engine="onnxruntime")
         if name == CONTESTANTS[3]:
             options = CompileOptions(target, engine="onnxruntime", shapes=shapes, engine_options=graph_options())
+        elif name == CONTESTANTS[4]:
+            options = CompileOptions(target, engine="tvm", shapes=shapes)
         try:
             with compile_model(path, options).program as program:
                 if not shapes:
@@ -165,7 +168,7 @@ def _files(path: Path, place: Path, row: Row) -> dict[str, Path]:
                 program.save(found[name])
         except (IrcError, RunError) as error:
             found.pop(name, None)
-            if name != CONTESTANTS[3]:
+            if name not in CONTESTANTS[3:]:
                 row.failed(f"{name}: {error.message}")
             elif not row.remark:
                 row.remark = error.message

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
@@ -23,16 +23,22 @@ LONGEST_LIST = 16
 LONGEST_HEX = 64
 
 
-def print_graph(graph: Graph, *, weights: WeightTable | None = None, locations: bool = True) -> str:
-    """The text of a graph. Elided constants are added to `weights`; without `locations` the text is for reading only."""
-    printer = _Printer(weights, locations)
+def print_graph(
+    graph: Graph, *, weights: WeightTable | None = None, locations: bool = True, notes: Mapping[Op, str] | None = None
+) -> str:
+    """The text of a graph. Elided constants are added to `weights`; without `locations` the text is for reading only.
+
+    `notes`, each of one line, stand behind their ops as comments, which are not read back.
+    """
+    printer = _Printer(weights, locations, notes or {})
     return "\n".join(printer.graph(graph, "graph ", "")) + "\n"
 
 
 class _Printer:
-    def __init__(self, weights: WeightTable | None, locations: bool) -> None:
+    def __init__(self, weights: WeightTable | None, locations: bool, notes: Mapping[Op, str]) -> None:
         self.weights = weights
         self.locations = locations
+        self.notes = notes
         self.names: dict[Value, str] = {}
         self.taken: set[str] = set()
         self.number = 0
@@ -90,11 +96,11 @@ class _Printer:
         results = ", ".join(map(self.value, op.results))
         if op.is_constant:
             location = self._location(op.location, " ") or " @_"
-            yield f"{indent}{results} = const{location} : {op.value.type} = {self._data(op.value)}"
+            yield f"{indent}{results} = const{location} : {op.value.type} = {self._data(op.value)}{self._note(op)}"
             return
         operands = ", ".join(map(self.value, op.operands))
         types = ", ".join(str(r.type) for r in op.results)
-        tail = (f" : {types}" if types else "") + self._location(op.location, "   ")
+        tail = (f" : {types}" if types else "") + self._location(op.location, "   ") + self._note(op)
         head = f"{indent}{results + ' = ' if results else ''}{_op_name(op)}({operands})"
         if not op.bodies:
             attributes = ", ".join(f"{_word(k)}={self._attribute(v)}" for k, v in op.attributes.items())
@@ -151,6 +157,11 @@ class _Printer:
         if self.weights is not None:
             self.weights[tensor.digest] = tensor
         return f"#{tensor.digest}"
+
+    def _note(self, op: Op) -> str:
+        note = self.notes.get(op, "")
+        assert "\n" not in note
+        return f"   // {note}" if note else ""
 
     def _location(self, location: Location, lead: str) -> str:
         if not self.locations:

@@ -14,7 +14,7 @@ from irc.runtime import Manifest, NodeCount, OptionValue, Program
 from irc.runtime import Source as SourceEntry
 
 from ..engine import EngineFiles, Estimated
-from ..engines import rest_of
+from ..engines import configured, rest_of
 from ..managers import pass_manager
 from ..manifests import manifest_of
 from ..options import CompileOptions
@@ -85,10 +85,12 @@ class Builder:
         return engine.seconds_to_lower(self._graph, self._target) if isinstance(engine, Estimated) else 0.0
 
     def build(self, candidate: Candidate) -> Built:
-        """The files of a candidate; what its engine does not take is left to others, unless that is refused.
+        """The files of a candidate, by its settings; what its engine does not take is left to others, unless that is refused.
 
         Raises UnsupportedError where its engine takes too little, and what engines raise.
         """
+        settings = {**candidate.setting, **self._options.engine_options}
+        candidate = replace(candidate, engine=configured(candidate.engine, settings))
         options = candidate.options(self._options)
         graph, manager, seconds = self._optimize(options)
         begin = time.perf_counter()
@@ -96,12 +98,12 @@ class Builder:
         pieces = self._pieces(graph, candidate)
         if len(pieces) > 1:
             files = lower_pieces(graph, pieces, self._target, candidate.level, options.engine_options, forms)
-            settings: Mapping[str, OptionValue] = {}
+            settings = dict[str, OptionValue]()
         else:
             files = candidate.engine.lower(graph, self._target, candidate.level, forms)
             settings = {**candidate.setting, **files.options, **options.engine_options}
             if options.strict:
-                settings = without_fallback(candidate.engine, self._target, settings)
+                settings = dict(without_fallback(candidate.engine, self._target, settings))
         manifest = manifest_of(graph, options, [piece.engine for piece in pieces], files, manager.records, self._source)
         manifest = replace(manifest, engine_options=settings, nodes=NodeCount(self._before, len(files.op_names)))
         return Built(

@@ -106,13 +106,22 @@ def with_one_thread(of: Candidate) -> Candidate:
     return replace(of, name=f"{of.name}, {ONE_THREAD}", setting={**of.setting, "threads": 1})
 
 
+MEASURED_KERNELS = ", measured kernels"
+
+
+def with_measured_kernels(of: Candidate, setting: Mapping[str, OptionValue]) -> Candidate:
+    """A candidate again, its kernels made as a setting says."""
+    return replace(of, name=of.name + MEASURED_KERNELS, setting={**of.setting, **setting})
+
+
 def split_candidate(split: Split) -> Candidate:
     """The candidate that runs a split, with the graph that engines get at O2."""
     return Candidate(split.name, split.engines[0], split=split)
 
 
 def named(name: str, options: CompileOptions, target: Target) -> Candidate | None:
-    """The candidate called `name`, if there is one; also an alternative, whatever was applied."""
+    """The candidate called `name`, if there is one; also an alternative, whatever was applied. Of kernels it knows nothing."""
+    name = name.removesuffix(MEASURED_KERNELS)
     everything = frozenset(rewrite for each in ALTERNATIVES for rewrite in each.rewrites())
     for candidate in first_candidates(options, target):
         for each in (candidate, *alternatives(candidate, everything)):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,16 @@ import numpy as np
 
 from irc.ir import Graph, emit
 from irc.ir.capture import file_digest
-from irc.runtime import ArtifactError, Decision, parse_object, read_entry, write_entry
+from irc.runtime import (
+    ArtifactError,
+    Decision,
+    OptionValue,
+    options_from_json,
+    options_to_json,
+    parse_object,
+    read_entry,
+    write_entry,
+)
 
 from ..engines import ENGINES
 from ..manifests import irc_version
@@ -23,10 +32,11 @@ from ..targets import Target
 
 @dataclass(frozen=True)
 class Record:
-    """The candidate that won, by name, and what became of all."""
+    """The candidate that won, by name and by the setting that says how its kernels are made, and what became of all."""
 
     winner: str
     decisions: Sequence[Decision]
+    setting: Mapping[str, OptionValue] = field(default_factory=dict[str, OptionValue])
 
 
 def key_of(graph: Graph, options: CompileOptions, target: Target, feeds: Mapping[str, Any]) -> str:
@@ -54,7 +64,8 @@ def recall(key: str) -> tuple[Record | None, str]:
         return None, entry.note
     try:
         fields = parse_object(entry.content, key)
-        record = Record(fields.text("winner"), fields.objects("decisions", Decision.from_json))
+        decisions = fields.objects("decisions", Decision.from_json)
+        record = Record(fields.text("winner"), decisions, options_from_json(fields, "setting"))
         fields.finish()
     except ArtifactError as error:
         return None, f"what was measured before was ignored: {error}"
@@ -63,5 +74,6 @@ def recall(key: str) -> tuple[Record | None, str]:
 
 def keep(key: str, record: Record) -> str:
     """Keep a record; why it could not be kept, or an empty string."""
-    text = {"winner": record.winner, "decisions": [each.to_json() for each in record.decisions]}
+    decisions = [each.to_json() for each in record.decisions]
+    text = {"winner": record.winner, "decisions": decisions, "setting": options_to_json(record.setting)}
     return write_entry(key, json.dumps(text).encode())

@@ -11,7 +11,7 @@ import time
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,9 +35,11 @@ from irc.runtime import (
     write_passing_folder,
 )
 
+from ..engine import Tunable
 from ..verification import Agreement, Probe, check_answers
 from .building import Builder, Built
 from .candidates import SHORT, Candidate, alternatives, split_candidate, with_one_thread
+from .kernels import Bench, KernelSearch
 from .splits import WORTH_IT
 
 ROUND_SECONDS = 0.25
@@ -66,6 +68,11 @@ def why_not_measurable(probe: Probe | str) -> str:
 def _is_plain(value: object) -> bool:
     return isinstance(value, np.ndarray) and value.dtype.kind in "biufc"  # pyright: ignore[reportUnknownMemberType]
 
+
+FOR_KERNELS = 0.6
+"""The share of what is left of the time that the last turns leave for trying the kernels of who is ahead in other ways."""
+
+INTERRUPTED = "the search was interrupted, and the best so far is kept"
 
 SPLIT_BUILDS = 4
 """How many times the longest build a split may take: its parts on each engine, to be measured, and then the whole."""
@@ -97,17 +104,49 @@ class Search:
             except EngineFailure as error:
                 return str(error)
             workload = Workload(inputs=inputs, seconds=ROUND_SECONDS)
-            race = stack.enter_context(Race(workload, self._judge, folder, self._deadline))
             note = ""
-            try:
-                self._hold(race, candidates, folder)
-            except KeyboardInterrupt:
-                if race.best is None:
-                    raise
-                note = "the search was interrupted, and the best so far is kept"
-                self._tell(note)
-            winner = race.best
-            return self._found(race, winner.name, note) if winner is not None else _why_nobody(race.runners)
+            with Race(workload, self._judge, folder, self._deadline) as race:
+                try:
+                    self._hold(race, candidates, folder)
+                except KeyboardInterrupt:
+                    if race.best is None:
+                        raise
+                    note = self._interrupted()
+                winner = race.best
+                if winner is None:
+                    return _why_nobody(race.runners)
+                found = self._found(race, winner.name, note)
+            return found if note else self._with_kernels(found, workload, folder)
+
+    def _interrupted(self) -> str:
+        self._tell(INTERRUPTED)
+        return INTERRUPTED
+
+    def _with_kernels(self, found: Found, workload: Workload, folder: Path) -> Found:
+        """What was found, its kernels in the ways that are fastest, where its engine has a choice and there is time."""
+        built = found.built
+        bench = Bench(
+            self._builder,
+            self._agreement,
+            self._tell,
+            workload,
+            folder,
+            self._deadline,
+            self._longest[built.candidate.engine.name],
+        )
+        search = KernelSearch(bench, built, self._places[built.candidate.name])
+        note, chosen = "", None
+        try:
+            chosen = search.run()
+        except KeyboardInterrupt:
+            note = self._interrupted()
+        decisions = [*found.decisions, *search.decisions]
+        if chosen is None:
+            return replace(found, decisions=decisions, note=note)
+        decisions = [
+            replace(each, fate=Fate.SLOWER.value) if each.candidate == built.candidate.name else each for each in decisions
+        ]
+        return Found(chosen.built, chosen.agreement, decisions)
 
     def _write_inputs(self, folder: Path) -> Path:
         inputs = folder / "inputs.npz"
@@ -130,7 +169,8 @@ class Search:
                 self._enter(race, candidate, folder)
         self._try_one_thread(race, folder)
         self._try_split(race, folder)
-        race.finish()
+        best = self._built.get(race.best.name) if race.best is not None else None
+        race.finish(FOR_KERNELS * race.time_left if best is not None and isinstance(best.candidate.engine, Tunable) else 0.0)
 
     def _try_one_thread(self, race: Race, folder: Path) -> None:
         """Let those still in enter once more on one thread, where a run is short and nobody said how many to use."""
@@ -198,14 +238,18 @@ class Search:
             shutil.rmtree(self._places.pop(name), ignore_errors=True)
 
     def _judge(self, contestant: Contestant, outputs: Path) -> str:
+        agreement = self._agreement(contestant, outputs)
+        self._agreements[contestant.name] = agreement
+        return "" if agreement.agrees else f"it {agreement.sentence}"
+
+    def _agreement(self, contestant: Contestant, outputs: Path) -> Agreement:
+        """What the check says of the outputs that a contestant left. Raises EngineFailure."""
         try:
             with np.load(outputs, allow_pickle=False) as arrays:
                 answers: Mapping[str, Any] = {name: arrays[name] for name in arrays.files}
         except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
             raise EngineFailure("what it answered cannot be read back") from error
-        agreement = check_answers(answers, self._graph, self._probe)
-        self._agreements[contestant.name] = agreement
-        return "" if agreement.agrees else f"it {agreement.sentence}"
+        return check_answers(answers, self._graph, self._probe)
 
     def _found(self, race: Race, winner: str, note: str) -> Found:
         decisions: list[Decision] = []

@@ -11,6 +11,7 @@ from irc.ir import Graph, IrcError, clone_graph
 from irc.passes import Instrument, registry
 from irc.runtime import Decision, Program, RunError, Source
 
+from ..block_checks import at_block_sizes
 from ..compiled import Compiled, Timing
 from ..options import CompileOptions
 from ..targets import Target
@@ -57,9 +58,16 @@ def tune(
         program = built.load()
     except RunError as error:
         return f"{built.candidate.name} ran in a process of its own, but not in this one: {error.message}"
-    kept = found.note or keep(key, Record(built.candidate.name, found.decisions))
+    agreement = found.agreement
+    in_blocks = at_block_sizes(probe, pristine, built.graph, [built.candidate.engine], target)
+    if isinstance(in_blocks, Probe) and in_blocks.more:
+        agreement = check(program, pristine, in_blocks)
+        if not agreement.agrees:
+            program.close()
+            return f"{built.candidate.name} won, but with another number of entries it {agreement.sentence}"
+    kept = found.note or keep(key, Record(built.candidate.name, found.decisions, built.candidate.setting))
     notes = [each for each in (note, kept) if each]
-    return _compiled(built, program, found.agreement, found.decisions, notes, captured_in, time.perf_counter() - start)
+    return _compiled(built, program, agreement, found.decisions, notes, captured_in, time.perf_counter() - start)
 
 
 def _from(
@@ -76,12 +84,14 @@ def _from(
     if candidate is None:
         return None
     try:
+        candidate = replace(candidate, name=record.winner, setting=record.setting)
         built = _decided(builder.build(candidate), record.decisions)
         start = time.perf_counter()
         program = built.load()
     except (IrcError, RunError):  # it is searched again, and what is wrong is said there
         return None
-    agreement = check(program, graph, probe)
+    in_blocks = at_block_sizes(probe, graph, built.graph, [built.candidate.engine], target)
+    agreement = check(program, graph, in_blocks if isinstance(in_blocks, Probe) else probe)
     if not agreement.agrees:
         program.close()
         return None

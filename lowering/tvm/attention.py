@@ -24,16 +24,16 @@ def takes(op: Op) -> str:
     tensors = [value.type for value in (*op.operands, *op.results) if value is not None]
     if not all(isinstance(kind, TensorType) and all(isinstance(size, int) for size in kind.shape or ("",)) for kind in tensors):
         return "its shapes are not static"
-    if any(_dtype(op.operand(index)) is not DType.F32 for index in (0, 1, 2)):
+    if any(_dtype(op.operand(index)) not in (None, DType.F32) for index in (0, 1, 2, 4, 5)):
         return "it is not f32"
-    if any(op.operand(index) is not None for index in (4, 5, 6)):
-        return "it has past keys or a count of valid keys"
-    if any(result.uses for result in op.results[1:]):
-        return "it returns present keys or scores"
+    if op.operand(6) is not None:
+        return "it has a count of valid keys"
+    if any(result.uses or result.is_output for result in op.results[3:]):
+        return "it returns scores"
     if op.operand(3) is not None and _dtype(op.operand(3)) not in (DType.F32, DType.BOOL):
         return "its mask is neither f32 nor bool"
-    mask, keys = op.operand(3), op.needed(1)
-    if mask is not None and (mask.shape or (1,))[-1] not in (1, (keys.shape or (1, 1))[-2]):
+    mask = op.operand(3)
+    if mask is not None and (mask.shape or (1,))[-1] not in (1, _key_count(op)):
         return "its mask is shorter than its keys"
     if (op.integer("left_window_size", -1), op.integer("right_window_size", -1)) != (-1, -1):
         return "it looks through a window"
@@ -42,6 +42,12 @@ def takes(op: Op) -> str:
     if any(0 in (value.shape or ()) for value in (*op.operands, *op.results) if value is not None):
         return "it has no elements"
     return ""
+
+
+def _key_count(op: Op) -> int:
+    """How many keys there are, those of the past among them."""
+    shapes = [(value.shape or (0, 0)) for value in (op.operand(1), op.operand(4)) if value is not None]
+    return sum(size for size in (shape[-2] for shape in shapes) if isinstance(size, int))
 
 
 def _dtype(value: Value | None) -> DType | None:
@@ -163,7 +169,7 @@ class _Attention:
         """How many keys of the panel the queries of a tile look at; not below 0."""
         if not self.request.causal:
             return self.present
-        last = f"{self.first_row} + ({tile}) * {self.plan.rows} + {self.plan.rows} - {self.first_key}"
+        last = f"{self.first_row} + ({tile}) * {self.plan.rows} + {self.plan.rows + self.request.before} - {self.first_key}"
         return f"T.max(T.min({last}, {self.present}), 0)"
 
     def _row(self, row: str) -> str:
@@ -288,7 +294,7 @@ class _Attention:
         """How many keys of the panel a row sees, up to the first that it does not see for where they stand."""
         if not self.request.causal:
             return self.present
-        return f"T.max(T.min({self.first_row} + {row} + 1 - {self.first_key}, {self.present}), 0)"
+        return f"T.max(T.min({self.first_row} + {row} + {1 + self.request.before} - {self.first_key}, {self.present}), 0)"
 
     def _adjust(self, row: str, line: str, vectors: str) -> None:
         """The soft cap and the mask upon scores."""

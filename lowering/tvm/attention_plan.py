@@ -27,7 +27,8 @@ class AttentionRequest:
     """An attention: views [batch, heads, tokens, size] in f32, key and value with a divisor of the heads of query and output.
 
     `mask` is a view of [batch, heads, queries, keys] (broadcast by zero strides), added where `mask_dtype` is f32, and where it
-    is bool what may be seen. `softcap` of 0 is none. `lanes` are f32 lanes of a vector, `registers` how many vectors there are.
+    is bool what may be seen. `softcap` of 0 is none. A causal query sees `before` keys more than there are queries up to it.
+    `lanes` are f32 lanes of a vector, `registers` how many vectors there are.
     """
 
     query: View
@@ -41,6 +42,7 @@ class AttentionRequest:
     mask: View | None = None
     mask_dtype: DType | None = None
     softcap: float = 0.0
+    before: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import platform
 import sys
+import time
 from collections import deque
 from collections.abc import Iterable, Mapping
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
@@ -67,10 +69,11 @@ def llvm_target(target: Target) -> LlvmTarget:
     return LlvmTarget(_TRIPLES[target.architecture], processor, more + fewer)
 
 
-def objects(kernels: Iterable[Kernel], target: Target, jobs: int) -> dict[str, bytes]:
+def objects(kernels: Iterable[Kernel], target: Target, jobs: int, deadline: float = math.inf) -> dict[str, bytes]:
     """The ELF objects of kernels, by their names, in the order of the kernels; at most `jobs` are built at a time.
 
-    Raises UnsupportedError where TVM is not installed or has nothing for the target, and EngineFailure where a build fails.
+    Raises UnsupportedError where TVM is not installed or has nothing for the target, and EngineFailure where a build fails,
+    or is not done at `deadline`, a time of `time.monotonic`.
     """
     texts = {kernel.name: kernel.text for kernel in kernels}
     llvm, version = llvm_target(target), installed_version()
@@ -79,7 +82,7 @@ def objects(kernels: Iterable[Kernel], target: Target, jobs: int) -> dict[str, b
     entries = {name: _entry(text, llvm, version) for name, text in texts.items()}
     kept = {name: read_entry(entry).content for name, entry in entries.items()}
     missing = {name: texts[name] for name, content in kept.items() if content is None}
-    built = _build(missing, llvm, entries, jobs) if missing else {}
+    built = _build(missing, llvm, entries, jobs, deadline) if missing else {}
     return {name: built[name] if content is None else content for name, content in kept.items()}
 
 
@@ -89,7 +92,9 @@ def _entry(text: str, llvm: LlvmTarget, version: str) -> str:
     return f"kernel-{hashlib.sha256(json.dumps(parts).encode()).hexdigest()}.o"
 
 
-def _build(texts: Mapping[str, str], llvm: LlvmTarget, entries: Mapping[str, str], jobs: int) -> dict[str, bytes]:
+def _build(
+    texts: Mapping[str, str], llvm: LlvmTarget, entries: Mapping[str, str], jobs: int, deadline: float
+) -> dict[str, bytes]:
     """Objects by name, built and put in the cache; whatever happens, no process is left behind."""
     jobs = max(1, min(jobs, len(texts)))
     # The longest first: a process that gets one last keeps all others waiting.
@@ -107,7 +112,7 @@ def _build(texts: Mapping[str, str], llvm: LlvmTarget, entries: Mapping[str, str
                         name = rest.popleft()
                     except IndexError:  # another thread was faster
                         return
-                    built[name] = _ask(worker, name, texts[name], folder)
+                    built[name] = _ask(worker, name, texts[name], folder, deadline)
                     write_entry(entries[name], built[name])
 
         futures = [threads.submit(serve) for _ in range(jobs)]
@@ -122,9 +127,9 @@ def _build(texts: Mapping[str, str], llvm: LlvmTarget, entries: Mapping[str, str
     return built
 
 
-def _ask(worker: Worker, name: str, text: str, folder: Path) -> bytes:
+def _ask(worker: Worker, name: str, text: str, folder: Path, deadline: float) -> bytes:
     worker.ask(json.dumps({"name": name, "text": text}))
-    fields = worker.answer(_TIMEOUT)
+    fields = worker.answer(min(_TIMEOUT, max(0.0, deadline - time.monotonic())))
     path = folder / fields.text("file")
     fields.finish()
     content = path.read_bytes()

@@ -13,6 +13,7 @@ read by broadcast; for convolutions as Georganas et al., "Anatomy of High-Perfor
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -25,7 +26,7 @@ from irc.ir import DType
 
 from .arithmetic import F32, Arithmetic
 from .kernel import Kernel, Writer, product, tir_name
-from .tiling import Machine, Tiling, choose_tiling
+from .tiling import Extent, Machine, Tiling, choose_tiling
 
 Element = TypeVar("Element", bound=np.generic)
 
@@ -79,6 +80,13 @@ class Contraction:
     def flops(self) -> int:
         """Floating-point operations, a multiplication and an addition for each product."""
         return 2 * self.groups * self.row_count * self.depth * self.arithmetic.together * self.columns
+
+    @property
+    def key(self) -> str:
+        """A name for those that only lie elsewhere: `128x3072x768-1a2b3c4d`, rows, columns, depth, and a digest of the rest."""
+        axes = (self.outer, self.rows, self.reduced)
+        said = repr((axes, self.columns, self.groups, self.columns_in_a, self.arithmetic.name))
+        return f"{self.row_count}x{self.columns}x{self.depth}-{hashlib.sha256(said.encode()).hexdigest()[:8]}"
 
     def collapsed(self) -> Contraction:
         """The same with fewer axes: neighbours that lie one behind the other are one, outer ones into the rows too."""
@@ -139,26 +147,40 @@ def packed(weights: NDArray[Element], tiling: Tiling, arithmetic: Arithmetic = F
 
     What shares a lane lies side by side: [panels, lanes of a sum, columns of a panel, elements of a lane].
     """
+    groups, summed, _ = weights.shape
+    result = np.empty((groups, summed * packed_columns(tiling)), weights.dtype)
+    pack(weights, tiling, result, arithmetic)
+    return result
+
+
+def packed_columns(tiling: Tiling) -> int:
+    """Columns of B in panels, those filled up with zeros among them."""
+    return tiling.full_panels * tiling.panel + tiling.tail_panel
+
+
+def pack(weights: NDArray[Element], tiling: Tiling, result: NDArray[Element], arithmetic: Arithmetic = F32) -> None:
+    """As `packed`, into an array of its size."""
     groups, summed, columns = weights.shape
     together = arithmetic.together
-    split = weights.reshape(groups, summed // together, together, columns).transpose(0, 1, 3, 2)
-    parts: list[NDArray[Element]] = []
-    full = columns // tiling.panel
-    if full:
-        body = split[:, :, : full * tiling.panel].reshape(groups, summed // together, full, tiling.panel, together)
-        parts.append(np.ascontiguousarray(body.transpose(0, 2, 1, 3, 4)).reshape(groups, -1))
-    rest = columns - full * tiling.panel
-    if rest:
-        tail = np.zeros((groups, summed // together, tiling.tail_panel, together), weights.dtype)
-        tail[:, :, :rest] = split[:, :, full * tiling.panel :]
-        parts.append(tail.reshape(groups, -1))
-    return np.concatenate(parts, axis=1) if len(parts) > 1 else parts[0]
+    lanes, full = summed // together, columns // tiling.panel
+    split = weights.reshape(groups, lanes, together, columns).transpose(0, 1, 3, 2)
+    rows, inside = result.reshape(groups, -1), full * tiling.panel
+    body = rows[:, : inside * summed].reshape(groups, full, lanes, tiling.panel, together)
+    body[...] = split[:, :, :inside].reshape(groups, lanes, full, tiling.panel, together).transpose(0, 2, 1, 3, 4)
+    tail = rows[:, inside * summed :].reshape(groups, lanes, tiling.tail_panel, together)
+    tail[:, :, : columns - inside] = split[:, :, inside:]
+    tail[:, :, columns - inside :] = 0
 
 
 def tiling_of(wanted: Contraction, machine: Machine) -> Tiling:
-    """How a contraction, its axes collapsed, is cut."""
+    """How a contraction, its axes collapsed, is cut by the model."""
+    return choose_tiling(extent_of(wanted), machine)
+
+
+def extent_of(wanted: Contraction) -> Extent:
+    """What there is to cut of a contraction, its axes collapsed."""
     outer = product([axis.size for axis in wanted.outer]) // wanted.groups
-    return choose_tiling(outer, wanted.rows.size, wanted.columns, wanted.depth, wanted.groups, wanted.rows.in_a, machine)
+    return Extent(outer, wanted.rows.size, wanted.columns, wanted.depth, wanted.groups, wanted.rows.in_a)
 
 
 def contraction(
@@ -176,8 +198,7 @@ def contraction(
     writer = Writer()
     arithmetic = wanted.arithmetic
     writer.buffer(arithmetic.lane, wanted.a_size)
-    columns = tiling.full_panels * tiling.panel + tiling.tail_panel
-    writer.buffer(arithmetic.lane, wanted.groups * wanted.depth * columns)
+    writer.buffer(arithmetic.lane, wanted.groups * wanted.depth * packed_columns(tiling))
     for dtype, size in operands:
         writer.buffer(dtype, size)
     result = writer.buffer(arithmetic.sums if result_dtype is None else result_dtype, wanted.c_size)
@@ -211,7 +232,7 @@ class _Writing:
             within = writer.let("int32", f"{panel} % {tiling.panels}") if wanted.groups > 1 else panel
             tile = _part(writer, blocks, chunk, tiling.tiles_per_task, tiles)
             self._panels(tile, group, within)
-        return writer.kernel(shares * chunks, wanted.flops)
+        return replace(writer.kernel(shares * chunks, wanted.flops), way=f"{wanted.key} {tiling.text}")
 
     @property
     def _outer_size(self) -> int:
@@ -259,7 +280,7 @@ class _Writing:
         in_a, in_c = self._bases(outer, group)
         a_base = writer.let("int32", f"{wanted.a_offset}{in_a} + {row} * {wanted.rows.in_a}")
         c_base = writer.let("int32", f"{wanted.c_offset}{in_c} + {row} * {wanted.rows.in_c} + {panel} * {tiling.panel}")
-        group_size = wanted.depth * (tiling.full_panels * tiling.panel + tiling.tail_panel)
+        group_size = wanted.depth * packed_columns(tiling)
         b_base = writer.let("int32", f"{group} * {group_size} + {panel} * {wanted.depth * tiling.panel}")
         widths = [min(lanes, width - vector * lanes) for vector in range(vectors)]
         arithmetic = wanted.arithmetic
@@ -336,4 +357,15 @@ def _part(writer: Writer, blocks: ExitStack, part: str, size: int, total: int) -
     return number
 
 
-__all__ = ["Axis", "Contraction", "Epilogue", "contraction", "in_lanes", "packed", "tiling_of"]
+__all__ = [
+    "Axis",
+    "Contraction",
+    "Epilogue",
+    "contraction",
+    "extent_of",
+    "in_lanes",
+    "pack",
+    "packed",
+    "packed_columns",
+    "tiling_of",
+]

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 
 import onnx
 
-from irc.ir import Emitted, Graph, Op
+from irc.ir import Emitted, Graph, Op, Value
 from irc.runtime import NativeBuffer
 
 from .memory import Arena, Span
@@ -49,6 +49,13 @@ def named_buffers(
         unique = name if taken[name] == 1 else f"{name}#{taken[name]}"
         buffers.append(NativeBuffer(unique, arena.offsets[buffer], span.byte_count, span.first, span.last))
     return tuple(buffers)
+
+
+def value_names(emitted: Emitted) -> dict[Value, str]:
+    """What the values that ops make are called in the emitted graph."""
+    nodes = ((emitted.op_names.get(node.name), node.output) for node in emitted.graph.node)
+    pairs = (pair for op, names in nodes if op is not None for pair in zip(op.results, names, strict=False))
+    return {value: name for value, name in pairs if name}
 
 
 def _values(emitted: Emitted) -> dict[Op, str]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from irc.ir import DType, Op, Value
 
 from .contraction import Epilogue
+from .inplace import lies_as
 from .kernel import Writer, literal, tir_name
 from .lowerer import Lowerer, Tree
 from .places import Buffer, Place
@@ -138,6 +139,11 @@ class Ending:
     def buffers(self) -> list[Buffer]:
         """The buffers of the operands, then that of the result."""
         return [*(place.buffer for place in self.places), self.target.buffer]
+
+    @property
+    def replaceable(self) -> list[Buffer]:
+        """Of these buffers, those in whose place the result may be."""
+        return [place.buffer for place in self.places if lies_as(place, self.target)]
 
     @property
     def ops(self) -> tuple[Op, ...]:

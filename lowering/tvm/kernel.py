@@ -9,12 +9,14 @@ from __future__ import annotations
 import contextlib
 import hashlib
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from irc.ir import DType
 
+_APART = ', "tirx.noalias": True'
+"""What tells TVM that no two buffers overlap."""
 _LARGEST_SINGLE = float(np.finfo(np.float32).max)
 
 
@@ -27,18 +29,24 @@ def tir_name(dtype: DType) -> str:
 class Kernel:
     """A kernel: `source` with `{name}` where its own name stands, the tasks of one call, and how many pointers it takes.
 
-    `flops` are those of one call, counted as the ops behind it count them.
+    `flops` are those of one call, counted as the ops behind it count them. `way` is of one that could be made in several:
+    the key of what it computes, a space, and how it is made.
     """
 
     source: str
     tasks: int
     arity: int
     flops: int = 0
+    way: str = ""
 
     @property
     def name(self) -> str:
         """The symbol of the kernel, which follows from its text."""
         return f"irc_{hashlib.sha256(self.source.encode()).hexdigest()[:20]}"
+
+    def with_aliases(self) -> Kernel:
+        """The same for buffers that may overlap, element for element."""
+        return replace(self, source=self.source.replace(_APART, "", 1))
 
     @property
     def text(self) -> str:
@@ -140,11 +148,10 @@ class Writer:
         if kind == "vectorized":
             self._lanes = None
 
-    def kernel(self, tasks: int, flops: int = 0, *, aliased: bool = False) -> Kernel:
-        """What has been written; the number of the task is `task`. `aliased` buffers may overlap, element for element."""
-        noalias = "" if aliased else ', "tirx.noalias": True'
+    def kernel(self, tasks: int, flops: int = 0) -> Kernel:
+        """What has been written; the number of the task is `task`."""
         head = f"def {{name}}(task: T.int32, {', '.join(self._parameters)}):"
-        attributes = f'    T.func_attr({{"global_symbol": "{{name}}"{noalias}}})'
+        attributes = f'    T.func_attr({{"global_symbol": "{{name}}"{_APART}}})'
         lines = ["@T.prim_func(s_tir=True)", head, attributes, *self._buffers, *self._lines]
         return Kernel("\n".join(lines) + "\n", tasks, len(self._parameters), flops)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from .composing import lower_hardmax, lower_lp_normalization
 from .images import lower_concat, lower_pool, lower_resize
 from .lowerer import Lowerer
 from .normalizing import lower_batch_normalization, lower_group_normalization
@@ -14,6 +15,7 @@ from .scattering import lower_gather_elements, lower_gather_nd, lower_scatter
 from .sequences import (
     lower_argument,
     lower_attention,
+    lower_cumulative_sum,
     lower_gather,
     lower_normalization,
     lower_reduction,
@@ -48,6 +50,7 @@ MAINS: Mapping[str, tuple[Lower, bool]] = {
     "ConstantOfShape": (lower_filled, False),
     "Conv": (lower_conv, True),
     "ConvTranspose": (lower_transposed_conv, True),
+    "CumSum": (lower_cumulative_sum, False),
     "DepthToSpace": (lower_blocks, False),
     "DequantizeLinear": (lower_dequantize, False),
     "Dropout": (lower_dropout, False),
@@ -59,9 +62,11 @@ MAINS: Mapping[str, tuple[Lower, bool]] = {
     "GlobalAveragePool": (lower_pool, False),
     "GlobalMaxPool": (lower_pool, False),
     "GroupNormalization": (lower_group_normalization, False),
+    "Hardmax": (lower_hardmax, False),
     "InstanceNormalization": (lower_group_normalization, False),
     "LayerNormalization": (lower_normalization, False),
     "LogSoftmax": (lower_softmax, False),
+    "LpNormalization": (lower_lp_normalization, False),
     "MatMul": (lower_matmul, True),
     "MaxPool": (lower_pool, False),
     "Pad": (lower_pad, False),

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from irc.ir import DType, Op, TensorType, Value
 
 from . import attention, pointwise, reductions
+from .foreign import FOREIGN, why_not_foreign
 from .lowerer import dtype_of, shape_of
 from .movement import MOVEMENT
 from .pointwise import POINTWISE
@@ -33,6 +34,12 @@ def why_not(op: Op) -> str:
         reason = "" if value is None else why_not_placed(value)
         if reason:
             return reason
+    reason = why_not_ours(op)
+    return why_not_foreign(op) if reason and op.qualified_name in FOREIGN else reason
+
+
+def why_not_ours(op: Op) -> str:
+    """Why there is no kernel of our own for an op whose values have memory, as a clause; empty where there is one."""
     name = op.qualified_name
     if name in POINTWISE:
         return pointwise.takes(op)
@@ -91,8 +98,6 @@ def _gather(op: Op) -> str:
 def _normalization(op: Op) -> str:
     if not all(_is_f32(value) for value in (*op.operands, *op.results[:1])):
         return "it is not f32"
-    if any(result.uses for result in op.results[1:]):
-        return "it returns means or deviations"
     return "" if op.integer("stash_type", 1) == 1 else "it computes in another dtype"
 
 
@@ -103,8 +108,8 @@ def _softmax(op: Op) -> str:
 def _rotary(op: Op) -> str:
     if not all(_is_f32(op.operand(index)) for index in range(3)):
         return "it is not f32"
-    if op.operand(3) is not None:
-        return "its positions are computed"
+    if op.operand(3) is not None and dtype_of(op.needed(3)) is not DType.I64:
+        return "its positions are not i64"
     rank = len(op.needed(0).shape or ())
     return "" if rank == 4 or op.integer("num_heads", 0) else "it does not say how many heads it has"
 
@@ -133,6 +138,17 @@ def _reduction(op: Op) -> str:
     if kind.dtype not in reductions.TAKEN or (kind.dtype is not DType.F32 and op.name not in reductions.INTEGER_REDUCTIONS):
         return f"it does not reduce {kind.dtype.text}"
     return "" if reduced_axes(op, len(kind.shape or ())) else "it reduces nothing"
+
+
+def _along_an_axis(op: Op) -> str:
+    return "" if _is_f32(op.operand(0)) and shape_of(op.needed(0)) else "it is not f32"
+
+
+def _cumulative_sum(op: Op) -> str:
+    if op.constant_operand(1) is None:
+        return "its axis is computed"
+    kind = dtype_of(op.needed(0))
+    return "" if kind in reductions.TAKEN and shape_of(op.needed(0)) else f"it does not sum {kind.text}"
 
 
 def _argument(op: Op) -> str:
@@ -180,6 +196,7 @@ MAIN: Mapping[str, Callable[[Op], str]] = {
     "ConstantOfShape": _filled,
     "Conv": _why_not_multiplied,
     "ConvTranspose": _why_not_multiplied,
+    "CumSum": _cumulative_sum,
     "DepthToSpace": _always,
     "DequantizeLinear": why_not_quantized,
     "Dropout": why_not_dropped,
@@ -191,9 +208,11 @@ MAIN: Mapping[str, Callable[[Op], str]] = {
     "GlobalAveragePool": _pool,
     "GlobalMaxPool": _pool,
     "GroupNormalization": _group_normalization,
+    "Hardmax": _along_an_axis,
     "InstanceNormalization": _group_normalization,
     "LayerNormalization": _normalization,
     "LogSoftmax": _softmax,
+    "LpNormalization": _along_an_axis,
     "MatMul": _why_not_multiplied,
     "MaxPool": _pool,
     "Pad": why_not_padded,

@@ -14,20 +14,25 @@ from numpy.typing import NDArray
 
 from irc.ir import DType, Graph, Op, Tensor, TensorType, Value
 
+from .contraction import Contraction
 from .kernel import Kernel, Writer, literal, product, tir_name
 from .loops import elementwise
 from .movement import MOVEMENT, moved
-from .places import Buffer, Call, Place, Storage
+from .places import Buffer, Call, Fill, Place, Storage
 from .pointwise import POINTWISE
 from .products import Window, window_of
-from .tiling import Machine
+from .tiling import Machine, Tiling
 from .views import View
+from .ways import AS_MODELLED, Ways
 from .windows import zeroed
 from .winograd import border_for
 
 LARGEST_SHARED = 1 << 14
 """Bytes up to which constants are compared."""
 
+
+SMALLEST_PACKED_ONCE = 1 << 18
+"""Bytes of a constant from which on it matters that it is there in one form only."""
 
 FEW_CHANNELS = 4
 """Channels that are read as well one after the other as side by side: those of the pictures that come in."""
@@ -37,11 +42,25 @@ Border = tuple[tuple[int, ...], tuple[int, ...]]
 
 
 @dataclass
+class Known:
+    """The constants that there are: small ones by their bytes, large ones by where they lie, and what is made of them."""
+
+    small: dict[tuple[DType, bytes], Buffer] = field(default_factory=dict[tuple[DType, bytes], Buffer])
+    large: dict[tuple[int, tuple[int, ...], tuple[int, ...]], Buffer] = field(
+        default_factory=dict[tuple[int, tuple[int, ...], tuple[int, ...]], Buffer]
+    )
+    prepared: dict[tuple[Tensor, Hashable], Buffer] = field(default_factory=dict[tuple[Tensor, Hashable], Buffer])
+    widths: dict[tuple[Tensor, Hashable], int] = field(default_factory=dict[tuple[Tensor, Hashable], int])
+
+
+@dataclass
 class Lowerer:
     """The calls made so far, and where values are; `borders` are those that the readers of images want."""
 
     graph: Graph
     machine: Machine
+    ways: Ways = AS_MODELLED
+    known: Known = field(default_factory=Known)
     calls: list[Call] = field(default_factory=list[Call])
     places: dict[Value, Place] = field(default_factory=dict[Value, Place])
     status: Buffer = field(default_factory=lambda: Buffer(DType.I32, 1, Storage.STATUS))
@@ -52,8 +71,6 @@ class Lowerer:
     )
     _joined: dict[Value, tuple[Value, int, int]] = field(default_factory=dict[Value, tuple[Value, int, int]])
     _outputs: dict[Value, int] = field(default_factory=dict[Value, int])
-    _constants: dict[tuple[DType, bytes], Buffer] = field(default_factory=dict[tuple[DType, bytes], Buffer])
-    _prepared: dict[tuple[Tensor, Hashable], Buffer] = field(default_factory=dict[tuple[Tensor, Hashable], Buffer])
 
     def __post_init__(self) -> None:
         for index, value in enumerate(self.graph.inputs):
@@ -86,6 +103,14 @@ class Lowerer:
             widest = tuple(map(max, begins, window.begins)), tuple(map(max, ends, window.ends))
             self.borders[value] = widest
 
+    def tiling(self, wanted: Contraction, weights: Tensor | None = None, how: Hashable = None) -> Tiling:
+        """How a contraction, its axes collapsed, is cut; large constants are packed as they were for another one."""
+        if weights is None or weights.byte_count < SMALLEST_PACKED_ONCE:
+            return self.ways.tiling(wanted, self.machine)
+        chosen = self.ways.tiling(wanted, self.machine, self.known.widths.get((weights, how)))
+        self.known.widths.setdefault((weights, how), chosen.vectors)
+        return chosen
+
     def place(self, value: Value) -> Place:
         """Where a value is; a constant is put somewhere when it is first asked for."""
         if value not in self.places:
@@ -95,19 +120,16 @@ class Lowerer:
         return self.places[value]
 
     def constant(self, content: NDArray[np.generic], dtype: DType) -> Buffer:
-        """A buffer of constants in row-major order; small ones with equal contents are one."""
-        flat = np.ascontiguousarray(content).reshape(-1)
-        if flat.nbytes > LARGEST_SHARED:
-            return Buffer(dtype, flat.size, Storage.CONSTANT, flat)
-        return self._constants.setdefault((dtype, flat.tobytes()), Buffer(dtype, flat.size, Storage.CONSTANT, flat))
+        """A buffer of constants in row-major order; small ones with equal contents are one, large ones in one place, too."""
+        if content.nbytes > LARGEST_SHARED:
+            memory = (content.ctypes.data, content.shape, content.strides)
+            return self.known.large.setdefault(memory, Buffer(dtype, content.size, Storage.CONSTANT, _copying(content)))
+        key = (dtype, content.tobytes())
+        return self.known.small.setdefault(key, Buffer(dtype, content.size, Storage.CONSTANT, _copying(content)))
 
-    def prepared(self, tensor: Tensor, how: Hashable, make: Callable[[], NDArray[np.float32]]) -> Buffer:
+    def prepared(self, tensor: Tensor, how: Hashable, size: int, fill: Fill) -> Buffer:
         """A buffer of what is made of a constant in one way, such as its packed form; one for all who ask for the same."""
-        key = (tensor, how)
-        if key not in self._prepared:
-            made = np.ascontiguousarray(make()).reshape(-1)
-            self._prepared[key] = Buffer(DType.F32, made.size, Storage.CONSTANT, made)
-        return self._prepared[key]
+        return self.known.prepared.setdefault((tensor, how), Buffer(DType.F32, size, Storage.CONSTANT, fill))
 
     def fresh(self, value: Value, view: View | None = None) -> Place:
         """New memory for a value, dense unless a view says how it lies; noted as its place.
@@ -231,10 +253,10 @@ class Lowerer:
         self.copy(place, copied, [] if value.op is None else [value.op])
         return copied
 
-    def call(self, kernel: Kernel, buffers: Sequence[Buffer], ops: Sequence[Op]) -> None:
+    def call(self, kernel: Kernel, buffers: Sequence[Buffer], ops: Sequence[Op], replaceable: Sequence[Buffer] = ()) -> None:
         """One more call."""
         assert kernel.arity == len(buffers)
-        self.calls.append(Call(kernel, tuple(buffers), tuple(ops)))
+        self.calls.append(Call(kernel, tuple(buffers), tuple(ops), tuple(replaceable)))
 
     def view(self, op: Op) -> bool:
         """Give the results of an op that only moves elements other views of its operand; False where that cannot be."""
@@ -244,6 +266,13 @@ class Lowerer:
             return False
         self.places.update((result, Place(source.buffer, view)) for result, view in zip(op.results, views, strict=True))
         return True
+
+
+def _copying(content: NDArray[np.generic]) -> Fill:
+    def fill(target: NDArray[np.uint8]) -> None:
+        target.view(content.dtype).reshape(content.shape)[...] = content
+
+    return fill
 
 
 def shape_of(value: Value) -> tuple[int, ...]:

@@ -95,6 +95,32 @@ def _call(lowerer: Lowerer, op: Op, places: Sequence[Place], target: Place, body
     lowerer.call(kernel, [*(place.buffer for place in places), target.buffer], (op,))
 
 
+def lower_statistics(lowerer: Lowerer, op: Op, source: Place, axes: tuple[int, ...]) -> None:
+    """The means of a LayerNormalization, and 1 / sqrt(variance + epsilon), its second and third result."""
+    shape, lanes, epsilon = source.view.shape, lowerer.machine.lanes, _epsilon(op)
+    kept = View.dense([1 if axis in axes else size for axis, size in enumerate(shape)])
+    flat = View.dense([size for axis, size in enumerate(shape) if axis not in axes])
+    mean = Place(Buffer(DType.F32, kept.size), kept)
+    request = ReductionRequest(source.view, axes, flat, DType.F32, lanes)
+    lowerer.call(reduction("ReduceMean", request), [source.buffer, mean.buffer], (op,))
+    centred = Place(Buffer(DType.F32, source.view.size), View.dense(shape))
+    _call(
+        lowerer, op, [source, Place(mean.buffer, kept.broadcast(shape))], centred, lambda _, names: f"{names[0]} - {names[1]}"
+    )
+    squares = Place(Buffer(DType.F32, kept.size), kept)
+    request = ReductionRequest(centred.view, axes, flat, DType.F32, lanes)
+    lowerer.call(reduction("ReduceSumSquare", request), [centred.buffer, squares.buffer], (op,))
+    count = literal(product([shape[axis] for axis in axes]), "float32")
+
+    def deviation(writer: Writer, names: Sequence[str]) -> str:
+        root = writer.value("float32", f"T.sqrt({names[0]} / {count} + {literal(epsilon, 'float32')})")
+        return f"T.float32(1) / {root}"
+
+    _call(lowerer, op, [mean], lowerer.fresh(op.results[1]), lambda _, names: names[0])
+    if len(op.results) > 2:
+        _call(lowerer, op, [squares], lowerer.fresh(op.results[2]), deviation)
+
+
 def _of_channels(view: View, shape: tuple[int, ...]) -> View:
     """A number a channel as a view of [batch, groups, channels of a group, spatial...]."""
     (step,) = view.strides

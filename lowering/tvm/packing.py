@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from irc.ir import DType, Tensor, Value
 
-from .contraction import packed
+from .contraction import pack, packed_columns
 from .lowerer import Lowerer, shape_of
 from .places import Buffer, Place
 from .products import Product
@@ -28,7 +28,12 @@ def weights(lowerer: Lowerer, value: Value, made: Product, tiling: Tiling, scale
     tensor = value.constant
     if tensor is None:
         return _packed_while_running(lowerer, value, made, tiling)
-    return lowerer.prepared(tensor, (made.weights, tiling, scale), lambda: packed(_elements(tensor, made, scale), tiling))
+    size = made.contraction.groups * made.contraction.depth * packed_columns(tiling)
+
+    def fill(target: NDArray[np.uint8]) -> None:
+        pack(_elements(tensor, made, scale), tiling, target.view(np.float32))
+
+    return lowerer.prepared(tensor, (made.weights, tiling.layout, scale), size, fill)
 
 
 def _elements(tensor: Tensor, made: Product, scale: float) -> NDArray[np.float32]:
@@ -46,7 +51,7 @@ def _packed_while_running(lowerer: Lowerer, value: Value, made: Product, tiling:
     depth, groups, ops = made.contraction.depth, made.contraction.groups, [] if value.op is None else [value.op]
     if source.view.is_dense and source.view.shape[-1] == tiling.panel and source.view.size == source.buffer.size:
         return source.buffer
-    stride = depth * (tiling.full_panels * tiling.panel + tiling.tail_panel)
+    stride = depth * packed_columns(tiling)
     target = Buffer(DType.F32, groups * stride)
     *lead, columns = source.view.shape
     *lead_steps, step = source.view.strides

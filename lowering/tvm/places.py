@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -25,6 +25,10 @@ class Storage(Enum):
     STATUS = "status"
 
 
+Fill = Callable[[NDArray[np.uint8]], None]
+"""Writes a constant into the bytes where it will be saved from: its memory is touched once."""
+
+
 @dataclass(eq=False, slots=True)
 class Buffer:
     """Memory of `size` elements. A constant has `content`, an input or output the `index` of its place in the signature."""
@@ -32,7 +36,7 @@ class Buffer:
     dtype: DType
     size: int
     storage: Storage = Storage.ARENA
-    content: NDArray[np.generic] | None = None
+    content: Fill | None = None
     index: int = 0
 
     @property
@@ -56,11 +60,16 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A kernel called with buffers, of which it writes the last; `ops` are what it computes, the main one first."""
+    """A kernel called with buffers, of which it writes the last; `ops` are what it computes, the main one first.
+
+    `replaceable` are operands that lie as the result does, each element of which is read just before that of the result is
+    written.
+    """
 
     kernel: Kernel
     buffers: tuple[Buffer, ...]
     ops: tuple[Op, ...]
+    replaceable: tuple[Buffer, ...] = ()
 
     @property
     def result(self) -> Buffer:

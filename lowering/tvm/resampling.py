@@ -17,7 +17,7 @@ from irc.ir import DType, Graph, Op, Tensor, TensorType, at, constant_op, evalua
 
 from .kernel import Kernel, Writer, product
 from .views import View
-from .windows import along
+from .windows import along, each_pixel
 
 SHORTEST_TASK = 1 << 14
 """Multiply-adds that are worth a task of their own."""
@@ -77,20 +77,9 @@ def resample(data: View, data_size: int, result: View, result_size: int, taps: S
     source = writer.buffer(DType.F32, data_size)
     tables = [(writer.buffer(DType.I32, each.places.size), writer.buffer(DType.F32, each.weights.size)) for each in taps]
     target = writer.buffer(DType.F32, result_size)
-    batch, channels, *sizes = result.shape
-    rows, work = batch * sizes[0], product(result.shape) * product([each.count for each in taps])
-    each = -(-rows // max(1, min(rows, 32, work // SHORTEST_TASK)))
-    with ExitStack() as loops:
-        step = loops.enter_context(writer.loop(each))
-        row = writer.let("int32", f"task * {each} + {step}")
-        if rows % each:
-            loops.enter_context(writer.block(f"if {row} < {rows}"))
-        image = writer.let("int32", f"{row} // {sizes[0]}")
-        index = [writer.let("int32", f"{row} % {sizes[0]}")]
-        index += [loops.enter_context(writer.loop(size)) for size in sizes[1:]]
-        to = writer.let("int32", result.at(image, "0", *index))
-        start = writer.let("int32", f"{data.offset} + {image} * {data.strides[0]}")
+    work = product(result.shape) * product([each.count for each in taps])
 
+    def pixel(index: Sequence[str], start: str, to: str) -> None:
         def channel(first: str, count: int) -> None:
             sums = writer.local("float32", count)
             with writer.loop(count, "vectorized") as lane:
@@ -108,5 +97,6 @@ def resample(data: View, data_size: int, result: View, result_size: int, taps: S
             with writer.loop(count, "vectorized") as lane:
                 writer.line(f"{target}[{to} + {first} + {lane}] = {sums}[{lane}]")
 
-        along(writer, channels, lanes, channel)
-    return writer.kernel(-(-rows // each), 2 * work)
+        along(writer, result.shape[1], lanes, channel)
+
+    return writer.kernel(each_pixel(writer, data, result, work // SHORTEST_TASK, pixel), 2 * work)

@@ -1,10 +1,12 @@
 """RotaryEmbedding: pairs of a head's elements turned by angles that follow from a token's position.
 
-Law: as ONNX defines it in opset 23 (Su et al. 2021), in f32; elements behind the turned ones are copied.
+Law: as ONNX defines it in opset 23 (Su et al. 2021), in f32; elements behind the turned ones are copied. A position that there
+are no angles for reads nothing: it leaves a word in the status, which ends the run with an error.
 """
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 
 from irc.ir import DType
@@ -34,18 +36,24 @@ class RotaryRequest:
 
 
 def rotary_embedding(request: RotaryRequest) -> Kernel:
-    """The kernel; the pointers are those of source, cosines, sines, the positions where there are any, and target."""
+    """The kernel; the pointers: source, cosines, sines, positions and the status where there are positions, and target."""
     w, source, target = Writer(), request.source, request.target
     batch, heads, tokens, size = source.shape
     read, cosines, sines = (w.buffer(DType.F32, extent(view)) for view in (source, request.cosines, request.sines))
     positions = "" if request.positions is None else w.buffer(DType.I64, extent(request.positions))
+    status = "" if request.positions is None else w.buffer(DType.I32, 1)
     written = w.buffer(DType.F32, extent(target))
     half = request.turned // 2
-    with spread(w, batch * tokens, source.size) as (number, tasks):
+    with spread(w, batch * tokens, source.size) as (number, tasks), contextlib.ExitStack() as blocks:
         image, token = unraveled(w, number, (batch, tokens))
         angle = (image, token)
         if request.positions is not None:
-            angle = (w.let("int32", f'T.Cast("int32", {positions}[{request.positions.at(image, token)}])'),)
+            given = w.let("int64", f"{positions}[{request.positions.at(image, token)}]")
+            most = request.cosines.shape[0]
+            with w.block(f"if T.Or({given} < T.int64(0), {given} >= T.int64({most}))"):
+                w.line(f"{status}[0] = T.int32(1)")
+            blocks.enter_context(w.block("else"))
+            angle = (w.let("int32", f'T.Cast("int32", {given})'),)
         with w.loop(heads) as head:
 
             def place(view: View, column: str) -> str:

@@ -6,7 +6,7 @@ Elements of a row are read again for each pass over it, from the first-level cac
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from irc.ir import DType
@@ -63,16 +63,12 @@ def rms_normalization(request: RowRequest, epsilon: float, affine: Affine) -> Ke
 
 def softmax(request: RowRequest) -> Kernel:
     """exp(x - greatest) / sum of each row; the pointers are those of source and target."""
-    request, _ = _arranged(request, Affine())
-    w = Writer()
-    source, target = (w.buffer(DType.F32, extent(view)) for view in (request.source, request.target))
 
-    def body(row: Row) -> None:
-        elements = _Elements(request, row, source, target)
+    def body(w: Writer, row: Row, elements: _Elements) -> None:
         most = row.reduce("float32", GREATEST, elements.first)
 
         def powers(index: Sequence[str]) -> str:
-            power = exp_of_nonpositive(w, w.value("float32", f"{elements.again(index)} - {row.of(most)}"))
+            power = _power(w, row, elements, most, index)
             w.line(f"{elements.place(index)} = {power}")
             return power
 
@@ -80,27 +76,36 @@ def softmax(request: RowRequest) -> Kernel:
         row.results(lambda: w.line(f"{row.of(total)} = T.float32(1) / {row.of(total)}"))
         row.elements(lambda index: elements.store(index, f"{elements.place(index)} * {row.of(total)}"))
 
-    return w.kernel(each_row(w, request.source, request.reduced, request.lanes, body), 12 * request.source.size)
+    return _softmax(request, body)
 
 
 def log_softmax(request: RowRequest) -> Kernel:
     """x - greatest - log(sum of exp(x - greatest)) of each row; the pointers are those of source and target."""
+
+    def body(w: Writer, row: Row, elements: _Elements) -> None:
+        most = row.reduce("float32", GREATEST, elements.first)
+        total = row.reduce("float32", SUM, lambda index: _power(w, row, elements, most, index))
+        row.results(lambda: w.line(f"{row.of(total)} = {log(w, w.value('float32', row.of(total)))}"))
+        row.elements(lambda index: elements.store(index, f"{elements.again(index)} - {row.of(most)} - {row.of(total)}"))
+
+    return _softmax(request, body)
+
+
+def _softmax(request: RowRequest, body: Callable[[Writer, Row, _Elements], None]) -> Kernel:
+    """The kernel of rows of which `body` writes one."""
     request, _ = _arranged(request, Affine())
     w = Writer()
     source, target = (w.buffer(DType.F32, extent(view)) for view in (request.source, request.target))
 
-    def body(row: Row) -> None:
-        elements = _Elements(request, row, source, target)
-        most = row.reduce("float32", GREATEST, elements.first)
+    def each(row: Row) -> None:
+        body(w, row, _Elements(request, row, source, target))
 
-        def powers(index: Sequence[str]) -> str:
-            return exp_of_nonpositive(w, w.value("float32", f"{elements.again(index)} - {row.of(most)}"))
+    return w.kernel(each_row(w, request.source, request.reduced, request.lanes, each), 12 * request.source.size)
 
-        total = row.reduce("float32", SUM, powers)
-        row.results(lambda: w.line(f"{row.of(total)} = {log(w, w.value('float32', row.of(total)))}"))
-        row.elements(lambda index: elements.store(index, f"{elements.again(index)} - {row.of(most)} - {row.of(total)}"))
 
-    return w.kernel(each_row(w, request.source, request.reduced, request.lanes, body), 12 * request.source.size)
+def _power(w: Writer, row: Row, elements: _Elements, most: str, index: Sequence[str]) -> str:
+    """exp(x - greatest) of an element."""
+    return exp_of_nonpositive(w, w.value("float32", f"{elements.again(index)} - {row.of(most)}"))
 
 
 def _normalization(request: RowRequest, epsilon: float, affine: Affine, centred: bool) -> Kernel:

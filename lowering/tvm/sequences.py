@@ -7,8 +7,10 @@ from irc.ir import Op
 from .attention import AttentionRequest, attention
 from .gathering import gather
 from .kernel import product
-from .lowerer import Lowerer
-from .reductions import ReductionRequest, argument, reduction
+from .lowerer import Lowerer, shape_of
+from .normalizing import lower_statistics
+from .places import Buffer, Place
+from .reductions import ReductionRequest, argument, cumulative_sum, reduction
 from .regions import Region
 from .rotary import RotaryRequest, rotary_embedding
 from .rows import Affine, RowRequest, layer_normalization, log_softmax, rms_normalization, softmax
@@ -43,7 +45,7 @@ def lower_normalization(lowerer: Lowerer, region: Region) -> None:
     reduced = len(shape) - axis
     operands = [lowerer.place(value) for value in op.operands[1:] if value is not None]
     views = [place.view.broadcast(shape) for place in operands]
-    target = lowerer.fresh(op.result)
+    target = lowerer.fresh(op.results[0])
     request = RowRequest(source.view, target.view, lowerer.machine.lanes, reduced)
     affine = Affine(views[0], views[1] if len(views) > 1 else None)
     make = layer_normalization if op.is_a("LayerNormalization") else rms_normalization
@@ -51,6 +53,8 @@ def lower_normalization(lowerer: Lowerer, region: Region) -> None:
     assert isinstance(epsilon, float)
     kernel = make(request, epsilon, affine)
     lowerer.call(kernel, [source.buffer, *(place.buffer for place in operands), target.buffer], (op,))
+    if any(result.uses or result.is_output for result in op.results[1:]):
+        lower_statistics(lowerer, op, source, tuple(range(axis, len(shape))))
 
 
 def lower_argument(lowerer: Lowerer, region: Region) -> None:
@@ -62,6 +66,25 @@ def lower_argument(lowerer: Lowerer, region: Region) -> None:
     kept = [size for each, size in enumerate(source.view.shape) if each != axis]
     request = ReductionRequest(source.view, (axis,), View.dense(kept), source.dtype, lowerer.machine.lanes)
     kernel = argument(op.name, request, last=bool(op.integer("select_last_index", 0)))
+    lowerer.call(kernel, [source.buffer, target.buffer], (op,))
+
+
+def lower_cumulative_sum(lowerer: Lowerer, region: Region) -> None:
+    """CumSum along a constant axis, which is the last of the kernel's views; the reverse goes backwards."""
+    op = region.op
+    source, target = lowerer.place(op.needed(0)), lowerer.fresh(op.result)
+    axis = op.constant_operand(1)
+    assert axis is not None, "it is constant"
+    along = int(axis.array.reshape(-1)[0]) % len(source.view.shape)
+    order = [*(each for each in range(len(source.view.shape)) if each != along), along]
+
+    def view(place: Place) -> View:
+        made = place.view.permuted(order)
+        count = made.shape[-1]
+        return made.sliced(len(order) - 1, count - 1, count, -1) if op.integer("reverse", 0) else made
+
+    exclusive = bool(op.integer("exclusive", 0))
+    kernel = cumulative_sum(view(source), view(target), source.dtype, lowerer.machine.lanes, exclusive=exclusive)
     lowerer.call(kernel, [source.buffer, target.buffer], (op,))
 
 
@@ -82,9 +105,9 @@ def lower_attention(lowerer: Lowerer, region: Region) -> None:
     """Attention, whose heads are an axis of views."""
     op = region.op
     heads, shared = op.integer("q_num_heads", 0), op.integer("kv_num_heads", 0)
-    places = [lowerer.place(op.needed(index)) for index in range(3)]
-    query, key, value = (_by_head(place.view, count) for place, count in zip(places, (heads, shared, shared), strict=True))
-    target = lowerer.fresh(op.result)
+    places = [lowerer.place(op.needed(0)), *(_with_past(lowerer, op, number, shared) for number in (1, 2))]
+    query, key, value = (_by_head(places[0].view, heads), places[1].view, places[2].view)
+    target = lowerer.fresh(op.results[0])
     mask = op.operand(3)
     masked = None if mask is None else lowerer.place(mask)
     scale = op.attributes.get("scale", query.shape[-1] ** -0.5)
@@ -103,10 +126,29 @@ def lower_attention(lowerer: Lowerer, region: Region) -> None:
         None if masked is None else masked.view.broadcast((*query.shape[:3], key.shape[2])),
         None if masked is None else masked.dtype,
         softcap,
+        key.shape[2] - shape_of(op.needed(1))[-2],
     )
     masks = [] if masked is None else [masked.buffer]
     buffers = [*(place.buffer for place in places), *masks, target.buffer]
     lowerer.call(attention(request), buffers, (op,))
+
+
+def _with_past(lowerer: Lowerer, op: Op, number: int, heads: int) -> Place:
+    """The keys of an Attention, or the values, by their heads, behind those of the past; the op may return them, too."""
+    given, past = lowerer.place(op.needed(number)), op.operand(number + 3)
+    view = _by_head(given.view, heads)
+    present = op.results[number] if len(op.results) > number else None
+    if past is None:
+        if present is not None:
+            lowerer.places[present] = Place(given.buffer, view)
+        return Place(given.buffer, view)
+    before = lowerer.place(past)
+    shape = (*view.shape[:2], before.view.shape[2] + view.shape[2], view.shape[3])
+    whole = Place(Buffer(given.dtype, product(shape)), View.dense(shape)) if present is None else lowerer.fresh(present)
+    start = before.view.shape[2]
+    lowerer.copy(before, Place(whole.buffer, whole.view.sliced(2, 0, start)), (op,))
+    lowerer.copy(Place(given.buffer, view), Place(whole.buffer, whole.view.sliced(2, start, view.shape[2])), (op,))
+    return whole
 
 
 def lower_rotary(lowerer: Lowerer, region: Region) -> None:
@@ -128,7 +170,7 @@ def lower_rotary(lowerer: Lowerer, region: Region) -> None:
         bool(op.integer("interleaved", 0)),
         None if given is None else given.view,
     )
-    buffers = [*(place.buffer for place in places), *([] if given is None else [given.buffer]), target.buffer]
+    buffers = [*(place.buffer for place in places), *([] if given is None else [given.buffer, lowerer.status]), target.buffer]
     lowerer.call(rotary_embedding(request), buffers, (op,))
 
 

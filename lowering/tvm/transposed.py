@@ -11,7 +11,7 @@ import numpy as np
 
 from irc.ir import DType, Op
 
-from .contraction import contraction, tiling_of
+from .contraction import contraction
 from .epilogues import Reader, Sums, ending_of, readable
 from .lowerer import Lowerer, Tree, shape_of
 from .packing import view_of_weights, weights
@@ -72,7 +72,7 @@ def _lower_apart(lowerer: Lowerer, region: Region, window: Window) -> None:
 
 
 def _one_product(lowerer: Lowerer, op: Op, made: Product, data: Place, target: Place, part: Place) -> None:
-    tiling = tiling_of(made.contraction, lowerer.machine)
+    tiling = lowerer.tiling(made.contraction)
     b = weights(lowerer, op.needed(1), made, tiling)
     reader = Reader(part.view, 1, made.contraction.columns, made.contraction.groups)
     added = [(readable(lowerer, reader, each.place, target, op), 1.0) for each in added_to_channels(lowerer, op)]
@@ -97,7 +97,7 @@ def _lower_overlapping(lowerer: Lowerer, region: Region, window: Window) -> None
 
     ending = ending_of(lowerer, region, added_to_channels(lowerer, op), lowerer.fresh_image, read)
     made = describe(ending.target)
-    tiling = tiling_of(made.contraction, lowerer.machine)
+    tiling = lowerer.tiling(made.contraction)
     b = weights(lowerer, op.needed(1), made, tiling)
     kernel = contraction(made.contraction, tiling, ending.sizes, ending.sums.epilogue())
     lowerer.call(kernel, [data.buffer, b, *ending.buffers], (op, *ending.ops))

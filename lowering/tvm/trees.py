@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from irc.ir import Op
 
+from .inplace import lies_as
 from .loops import elementwise
 from .lowerer import Lowerer, Tree, shape_of
 from .movement import MOVEMENT
@@ -41,4 +42,5 @@ def evaluate_tree(lowerer: Lowerer, tree: Tree) -> None:
         lambda writer, names: tree.evaluate(writer, dict(zip(tree.leaves, names, strict=True))),
         lowerer.machine.lanes,
     )
-    lowerer.call(kernel, [*(place.buffer for place in places), target.buffer], tree.ops)
+    buffers = [*(place.buffer for place in places), target.buffer]
+    lowerer.call(kernel, buffers, tree.ops, [place.buffer for place in places if lies_as(place, target)])

@@ -6,10 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from irc.ir import DType, Op, Value
 
-from .contraction import contraction, packed, tiling_of
+from .contraction import contraction, pack, packed_columns
 from .epilogues import Added, Reader, ending_of
 from .lowerer import Lowerer, shape_of
 from .packing import view_of_weights, weights
@@ -184,10 +185,10 @@ def _product(
     scale = 1.0 if value.constant is not None else operands.scale
     ending = ending_of(lowerer, region, operands.added, allocate, read, scale)
     made = describe(ending.target)
-    tiling = tiling_of(made.contraction, lowerer.machine)
+    tiling = lowerer.tiling(made.contraction, value.constant, (made.weights, operands.scale))
     b = weights(lowerer, value, made, tiling, operands.scale)
     kernel = contraction(made.contraction, tiling, ending.sizes, ending.sums.epilogue())
-    lowerer.call(kernel, [operands.a, b, *ending.buffers], (region.op, *ending.ops))
+    lowerer.call(kernel, [operands.a, b, *ending.buffers], (region.op, *ending.ops), ending.replaceable)
     ending.conclude(lowerer, region)
 
 
@@ -206,8 +207,12 @@ def _in_tiles(lowerer: Lowerer, region: Region, tiles: Tiles, window: Window) ->
         first=1,
     )
     products = products_of(tiles)
-    tiling = tiling_of(products, lowerer.machine)
-    b = lowerer.prepared(tensor, ("tiles", tiling), lambda: packed(transformed_weights(tensor.array), tiling))
+    tiling = lowerer.tiling(products, tensor, "tiles")
+
+    def fill(target: NDArray[np.uint8]) -> None:
+        pack(transformed_weights(tensor.array), tiling, target.view(np.float32))
+
+    b = lowerer.prepared(tensor, ("tiles", tiling.layout), products.groups * products.depth * packed_columns(tiling), fill)
     elements, sums = Buffer(DType.F32, products.a_size), Buffer(DType.F32, products.c_size)
     lowerer.call(transform_input(data.view, data.buffer.size, tiles, lanes), [data.buffer, elements], (op,))
     # Counted as the plain sums that these products stand for.
@@ -215,5 +220,5 @@ def _in_tiles(lowerer: Lowerer, region: Region, tiles: Tiles, window: Window) ->
     lowerer.call(kernel, [elements, b, sums], (op,))
     view, size = ending.target.view, ending.target.buffer.size
     kernel = transform_output(view, size, tiles, lanes, ending.sizes, ending.sums.epilogue())
-    lowerer.call(kernel, [sums, *ending.buffers], (op, *ending.ops))
+    lowerer.call(kernel, [sums, *ending.buffers], (op, *ending.ops), ending.replaceable)
     ending.conclude(lowerer, region)

@@ -39,27 +39,36 @@ def pooling(data: View, data_size: int, result: View, result_size: int, window: 
     """
     writer = Writer()
     source, target = writer.buffer(DType.F32, data_size), writer.buffer(DType.F32, result_size)
-    batch, channels, *sizes = result.shape
-    rows = batch * sizes[0]
     reads = product(result.shape) * product(window.kernel)
-    tasks = max(1, min(rows, 32, reads // SHORTEST_TASK))
-    each = -(-rows // tasks)
+
+    def pixel(places: Sequence[str], start: str, to: str) -> None:
+        def channel(first: str, count: int) -> None:
+            _window(writer, (source, target), (f"{start} + {first}", f"{to} + {first}"), places, data, window, how, count)
+
+        along(writer, result.shape[1], lanes, channel)
+
+    return writer.kernel(each_pixel(writer, data, result, reads // SHORTEST_TASK, pixel), reads)
+
+
+def each_pixel(writer: Writer, data: View, result: View, tasks: int, body: Callable[[Sequence[str], str, str], None]) -> int:
+    """Loops over the pixels that a task has of `result`; returns how many tasks there are, of which about `tasks` are wanted.
+
+    `body` gets the index of a pixel, where in `data` the image that it is of begins, and where its channels begin in `result`.
+    """
+    batch, _, *sizes = result.shape
+    rows = batch * sizes[0]
+    each = -(-rows // max(1, min(rows, 32, tasks)))
     with ExitStack() as loops:
         step = loops.enter_context(writer.loop(each))
         row = writer.let("int32", f"task * {each} + {step}")
         if rows % each:
             loops.enter_context(writer.block(f"if {row} < {rows}"))
         image = writer.let("int32", f"{row} // {sizes[0]}")
-        places = [writer.let("int32", f"{row} % {sizes[0]}")]
-        places += [loops.enter_context(writer.loop(size)) for size in sizes[1:]]
-        to = writer.let("int32", result.at(image, "0", *places))
-        start = writer.let("int32", f"{data.offset} + {image} * {data.strides[0]}")
-
-        def channel(first: str, count: int) -> None:
-            _window(writer, (source, target), (f"{start} + {first}", f"{to} + {first}"), places, data, window, how, count)
-
-        along(writer, channels, lanes, channel)
-    return writer.kernel(-(-rows // each), reads)
+        index = [writer.let("int32", f"{row} % {sizes[0]}")]
+        index += [loops.enter_context(writer.loop(size)) for size in sizes[1:]]
+        to = writer.let("int32", result.at(image, "0", *index))
+        body(index, writer.let("int32", f"{data.offset} + {image} * {data.strides[0]}"), to)
+    return -(-rows // each)
 
 
 def _window(

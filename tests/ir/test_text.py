@@ -55,6 +55,15 @@ def test_types_and_locations_may_be_left_out_and_comments_put_in() -> None:
     assert str(op.location) == "doc.irc:4"
 
 
+def test_notes_stand_behind_their_ops_and_are_not_read_back() -> None:
+    graph = parse_graph((Path(__file__).parent / "text" / "bodies.irc").read_text(encoding="utf-8"))
+    plain = print_graph(graph)
+    ops = list(graph.walk())
+    noted = print_graph(graph, notes={op: f"@ arena+{number}" for number, op in enumerate(ops)})
+    assert noted.count("   // @ arena+") == len(ops)
+    assert print_graph(parse_graph(noted)) == plain
+
+
 # Weights
 
 

@@ -55,6 +55,15 @@ def test_a_body_is_widened_with_its_op() -> None:
         assert evaluate_wide(parse_graph(BRANCHES), feeds)[0][0] == expected
 
 
+@pytest.mark.parametrize("sizes", ["5", "2,5", "3,1,2"])
+def test_a_global_max_pool_keeps_channels_whatever_the_rank(sizes: str) -> None:
+    ones = ",".join("1" for _ in sizes.split(","))
+    text = f"graph @main(%x: f32[2,3,{sizes}]) -> (%y: f32[2,3,{ones}]) {{\n  %y = GlobalMaxPool(%x)\n  return %y\n}}"
+    x = np.random.default_rng(0).standard_normal((2, 3, *map(int, sizes.split(",")))).astype(np.float32)
+    (found,) = evaluate_wide(parse_graph(text), {"x": x})
+    np.testing.assert_array_equal(found, x.max(axis=tuple(range(2, x.ndim)), keepdims=True).astype(np.float64))
+
+
 def test_answers_have_the_digits_of_float64() -> None:
     graph = parse_graph("graph @main(%x: f32[2]) -> (%y: f32[2]) {\n  %y = Add(%x, %x)\n  return %y\n}")
     (found,) = evaluate_wide(graph, {"x": np.array([0.1, 3], np.float32)})

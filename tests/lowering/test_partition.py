@@ -129,6 +129,15 @@ def test_an_input_with_a_default_and_an_unknown_type_are_not_cut() -> None:
     assert why_not_cut(graph, found) == "an input has a default"
 
 
+def test_a_sparse_constant_cannot_pass_between_pieces() -> None:
+    """Engines return dense tensors only."""
+    constant = "%w = Constant() {sparse_value=sparse<4 : f32[1] = [1.0] at i64[1] = [2]>} : f32[4]"
+    graph = parse_graph(f"graph @main(%x: f32[4]) -> (%y: f32[4]) {{\n  {constant}\n  %y = Add(%x, %w)\n  return %y\n}}")
+    found = partition(graph, (FAST, SAFE), HERE)
+    assert len(found) == 2
+    assert why_not_cut(graph, found) == f"{graph.outputs[0].op.operand(1)} is a sparse constant"
+
+
 CONSTANT = "graph @main() -> (%c: f32[1]) {\n  %c = const @_ : f32[1] = [1.0]\n  return %c\n}"
 
 

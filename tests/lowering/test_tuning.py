@@ -87,7 +87,7 @@ class FakeRace:
     def turn(self) -> None:
         return
 
-    def finish(self) -> None:
+    def finish(self, spare: float = 0.0) -> None:
         return
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from irc.runtime import ArtifactError, NativeBuffer, NativePlan
+from irc.runtime import ARENA, CONSTANTS, Argument, ArtifactError, NativeBuffer, NativePlace, NativePlan, NativeStep
 
 from .native_programs import gathering, planned, reversing
 
@@ -21,9 +21,20 @@ def test_a_plan_is_read_as_it_was_written() -> None:
 def test_what_lies_in_the_arena_and_the_work_of_steps_are_read_as_they_were_written() -> None:
     plan = reversing()
     steps = tuple(replace(step, flops=flops) for step, flops in zip(plan.steps, (64, 0), strict=True))
-    told = replace(plan, steps=steps, buffers=(NativeBuffer("product", 128, 256, 0, 1),))
+    values = NativePlace("product", ARENA, 128), NativePlace("half", ARENA, 256)
+    told = replace(plan, steps=steps, buffers=(NativeBuffer("product", 128, 256, 0, 1),), values=values)
     assert NativePlan.from_bytes(told.to_bytes()) == told
     assert told.steps[0].byte_count == 256 + 4 + 256
+
+
+def test_the_kernel_of_nothing_but_arithmetic_has_memory_of_its_own() -> None:
+    peak = NativeStep("irc_peak", 16, (Argument(ARENA, 0, 1024),), (), 1 << 20)
+    plan = replace(reversing(), peak=peak)
+    assert NativePlan.from_bytes(plan.to_bytes()) == plan
+    for argument in (Argument(ARENA, 64, 64), Argument(CONSTANTS, 0, 4)):
+        wrong = replace(plan, peak=replace(peak, arguments=(argument,)))
+        with pytest.raises(ArtifactError, match="irc_peak gets other memory than its own"):
+            NativePlan.from_bytes(wrong.to_bytes())
 
 
 def damaged(**changes: Any) -> bytes:
@@ -59,6 +70,9 @@ def damaged(**changes: Any) -> bytes:
             damaged(buffers=[{"name": "b", "place": [0, 64, 0, 2]}]),
             "the buffer 'b' does not lie within the arena and the steps",
         ),
+        (damaged(values=[{"name": "v", "at": [0, 1 << 40]}]), "the value 'v' does not lie within its base"),
+        (damaged(values=[{"name": "v", "at": [5, 0]}]), "the value 'v' does not lie within its base"),
+        (damaged(values=[{"name": "v", "at": [0]}]), "at should be a base and an offset"),
         (damaged(buffers=[{"name": "b", "place": [0, 64, 1, 0]}]), "a last step that is not before it"),
         (damaged(buffers=[{"name": "b", "place": [0, 64, 1]}]), "place should be an offset, a size"),
     ],

@@ -36,18 +36,19 @@ def test_checking_runs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_table_has_a_row_for_each_model_and_says_what_is_missing() -> None:
-    times = dict(zip(gpu.CONTESTANTS, (8.0, 2.0, 1.6, 1.0), strict=True))
+    times = dict(zip(gpu.CONTESTANTS, (8.0, 2.0, 1.6, 1.0, 1.3), strict=True))
     rows = [
         gpu.Row("a", times),
         gpu.Row("b", {gpu.CONTESTANTS[0]: 1.25}, "failed: it is gone"),
         gpu.Row("c", remark="no time was left"),
     ]
     assert gpu.table(rows).splitlines() == [
-        "| model | irc, CPU, ms | onnxruntime-gpu, ms | irc, CUDA, ms | irc, CUDA graph, ms | faster | |",
-        "|---|---:|---:|---:|---:|---:|---|",
-        "| a | 8 | 2 | 1.6 | 1 | 2.00 x |  |",
-        "| b | 1.25 | – | – | – | – | failed: it is gone |",
-        "| c | – | – | – | – | – | no time was left |",
+        "| model | irc, CPU, ms | onnxruntime-gpu, ms | irc, CUDA, ms | irc, CUDA graph, ms"
+        " | irc, own kernels, ms | faster | |",
+        "|---|---:|---:|---:|---:|---:|---:|---|",
+        "| a | 8 | 2 | 1.6 | 1 | 1.3 | 2.00 x |  |",
+        "| b | 1.25 | – | – | – | – | – | failed: it is gone |",
+        "| c | – | – | – | – | – | – | no time was left |",
     ]
 
 

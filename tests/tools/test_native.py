@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import platform
 import re
 import shutil
 import sys
+import zipfile
 from typing import Any
 
+import numpy as np
 import pytest
 from onnx import ModelProto
 
 from irc import runtime
+from irc.ir.text import parse_graph, print_graph
 from irc.runtime import Limits, Measured
 from irc.tools.cli import roofline
 
-from .models import F32, Shell, info, model, node, normal
+from .models import F32, I64, Shell, info, model, node, normal
 from .test_html import data_of
 
 HAS_TVM = importlib.util.find_spec("tvm") is not None and sys.platform == "linux" and shutil.which("cc") is not None
@@ -60,6 +64,33 @@ def test_the_plan_prints_the_places_of_values(native: Shell) -> None:
     assert re.search(r"^  %(one|soft|other) @ arena\+\d+ : 2048 bytes, steps \d+\.\.\d+$", out, re.MULTILINE)
     assert re.search(r"^\d+: irc_\w+ x \d+ \(%x, constants\+0:\d+, .*%\w+\)  # /(left|right)/product", out, re.MULTILINE)
     assert "%y)" in out
+
+
+def test_the_text_has_the_place_of_each_value_and_reads_back(native: Shell) -> None:
+    text = native.good("inspect", "branching.irc", "--ir")
+    assert re.search(r"^  %one = MatMul\(.*   // @ arena\+\d+$", text, re.MULTILINE)
+    assert re.search(r"^  %y = .*   // @ output \"y\"\+0$", text, re.MULTILINE)
+    assert print_graph(parse_graph(text)) == re.sub(r"   // .*", "", text)
+    assert "//" not in native.good("inspect", "branching.onnx", "--ir").replace("@/", "")
+
+
+def test_what_a_kernel_keeps_for_itself_is_in_registers(shell: Shell) -> None:
+    """And of what another engine runs, nothing is said."""
+    nodes = [
+        node("MatMul", ["x", "w"], ["m"]),
+        node("Relu", ["m"], ["r"]),
+        node("Transpose", ["r"], ["t"], perm=[1, 0]),
+        node("NonZero", ["t"], ["i"]),
+    ]
+    message = model(
+        nodes, [info("x", F32, [64, 64])], [info("t", F32, [64, 64]), info("i", I64, [2, None])], {"w": normal(64, 64)}
+    )
+    shell.save("m.onnx", message)
+    shell.good("compile", "m.onnx", "--engine", "tvm", "-o", "m.irc")
+    lines = shell.good("inspect", "m.irc", "--ir").splitlines()
+    assert next(line for line in lines if "MatMul(" in line).endswith("   // @ registers")
+    assert next(line for line in lines if "Relu(" in line).partition("//")[2].strip().startswith("@ ")
+    assert "//" not in next(line for line in lines if "NonZero(" in line)
 
 
 def test_an_artifact_tells_its_ops_and_the_size_of_its_weights(native: Shell) -> None:
@@ -173,3 +204,41 @@ def test_doctor_says_that_kernels_cannot_be_linked(shell: Shell, monkeypatch: py
     assert re.search(
         r"^  -  +tvm +no C compiler for \S+ is installed, and kernels have to be linked\n +do: pip install", out, re.M
     )
+
+
+# For other machines
+
+OTHER = "arm64:neoverse-n1"
+AARCH64 = 183
+"""What an ELF file for Arm says at its 18th byte."""
+
+
+@pytest.fixture
+def for_arm(shell: Shell) -> Shell:
+    """A folder with `branching.onnx`, on a machine that is no Arm and can link for one."""
+    if platform.machine() == "aarch64":
+        pytest.skip("this machine runs what is made for Arm")
+    if shutil.which("aarch64-linux-gnu-gcc") is None and importlib.util.find_spec("ziglang") is None:
+        pytest.skip("needs aarch64-linux-gnu-gcc or the extra zig")
+    shell.save("branching.onnx", branching())
+    return shell
+
+
+def test_a_program_for_arm_is_written_and_runs_only_there(for_arm: Shell) -> None:
+    said = for_arm.run("compile", "branching.onnx", "--engine", "tvm", "--target", OTHER, "-O3", "-o", "arm.irc")
+    assert said.code == 0, said.err
+    assert re.search(r"^placement: 3 ops on tvm; target arm64:neoverse-n1, level O3", said.out, re.MULTILINE)
+    assert "nothing was measured: this machine is x86-64, not arm64" in said.err
+    with zipfile.ZipFile(for_arm.folder / "arm.irc") as artifact:
+        library = artifact.read("program.so")
+        manifest, plan = (json.loads(artifact.read(name)) for name in ("manifest.json", "plan.json"))
+    assert library[:5] == b"\x7fELF\x02"
+    assert int.from_bytes(library[18:20], "little") == AARCH64
+    assert manifest["target"] == OTHER
+    assert plan["architecture"] == "arm64"
+    assert "neon" in plan["features"]
+    np.savez(for_arm.folder / "x.npz", x=normal(8, 32))
+    said = for_arm.run("run", "arm.irc", "-i", "x.npz")
+    assert said.code == 5
+    assert said.err == "irc: error: the program is for arm64, and this machine is x86-64\n"
+    assert "arena" in for_arm.good("inspect", "arm.irc", "--memory")

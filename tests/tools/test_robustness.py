@@ -5,6 +5,7 @@ next run works.
 from __future__ import annotations
 
 import errno
+import importlib.util
 import json
 import os
 import shutil
@@ -26,6 +27,10 @@ from irc.runtime import load, open_artifact
 from .models import F32, info, model, node, normal
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="it looks for processes in /proc")
+
+needs_tvm = pytest.mark.skipif(
+    importlib.util.find_spec("tvm") is None or shutil.which("cc") is None, reason="needs TVM, and a C compiler"
+)
 
 POINTS = 20
 BUDGET = 1.2
@@ -215,6 +220,30 @@ def test_a_second_interrupt_ends_it_with_nothing_half_written(place: Place) -> N
     _, err = process.communicate(timeout=WAIT)  # the second one comes while the artifact is being written
     assert (process.returncode, err.splitlines()[-2]) == (130, "irc: error: stopped")
     assert not place.out.exists()
+    assert place.leftovers() == []
+
+
+@needs_tvm
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("plan", "said"),
+    [
+        ({"interrupt": r"tuning-.*kernels\.irc"}, "irc: the search was interrupted, and the best so far is kept\n"),
+        ({"refuse": r"tuning-.*kernels\.irc", "errno": errno.ENOSPC}, ""),
+    ],
+    ids=["interrupted", "no room"],
+)
+def test_kernels_that_cannot_be_tried_are_those_of_the_model(place: Place, plan: dict[str, Any], said: str) -> None:
+    process = place.start(plan, "--json", "--engine", "tvm", "--dim", "N=3", budget=60.0)
+    out, err = process.communicate(timeout=WAIT)
+    assert process.returncode == 0, err
+    assert said in err
+    fates = {each["candidate"]: each["fate"] for each in json.loads(out)["decisions"]}
+    assert "tvm, measured kernels" not in fates
+    assert list(fates.values()).count("won") == 1
+    assert (list(fates.values()).count("failed") > 0) == ("refuse" in plan)
+    assert place.processes() == []
+    place.check_answers()
     assert place.leftovers() == []
 
 

@@ -100,6 +100,7 @@ _OPTIONAL = (
     ("torch", "PyTorch models", "torch"),
     ("onnxscript", "PyTorch models through torch.onnx", "torch"),
     ("apache-tvm", "kernels of our own", "tvm"),
+    ("cuda-bindings", "NVRTC, for kernels of our own on GPUs", "cuda"),
 )
 
 
@@ -133,7 +134,7 @@ def _extra(name: str) -> str:
 
 
 def _engines() -> Iterator[Finding]:
-    from irc.lowering import ENGINES, FAMILIES, find_target
+    from irc.lowering import ENGINES, FAMILIES, Kind, find_target
 
     targets = [target for name in FAMILIES if (target := find_target(name)).is_here]
     for engine in ENGINES:
@@ -146,7 +147,7 @@ def _engines() -> Iterator[Finding]:
             if not engine.serves(target):
                 continue
             runs = engine.runs(target)
-            if engine.name == "tvm" and (missing := _no_linker()) is not None:
+            if engine.name == "tvm" and target.kind is Kind.CPU and (missing := _no_linker()) is not None:
                 yield missing
             elif runs:
                 yield _tried(engine, target.name)
@@ -181,7 +182,7 @@ def _tried(engine: Engine, target: str) -> Finding:
         failure = str(error)
     if failure is None:
         return Finding(
-            "engines", engine.name, State.OK, f"{engine.version:<15} ran a one-op model on {target}{_linked(engine)}"
+            "engines", engine.name, State.OK, f"{engine.version:<15} ran a one-op model on {target}{_linked(engine, target)}"
         )
     name = package().name if engine.name == "onnxruntime" else engine.name
     remedy = f"pip install --force-reinstall --no-deps {name}=={engine.version}"
@@ -190,13 +191,15 @@ def _tried(engine: Engine, target: str) -> Finding:
     return Finding("engines", engine.name, State.BROKEN, f"{engine.version:<14} fails on {target}: {failure}", remedy)
 
 
-def _linked(engine: Engine) -> str:
+def _linked(engine: Engine, target: str) -> str:
     """With what an engine that links its programs did so."""
-    from irc.lowering import find_target
+    from irc.lowering import Kind, find_target
     from irc.lowering.tvm import compiler, llvm_target
 
     if engine.name != "tvm":
         return ""
+    if find_target(target).kind is not Kind.CPU:
+        return ", compiled by NVRTC"
     command = compiler(llvm_target(find_target("cpu")).triple)
     return f", linked by {'ziglang' if 'ziglang' in command else command[0]}"
 

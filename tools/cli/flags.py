@@ -35,7 +35,12 @@ LevelFlag = Annotated[
 ]
 BudgetFlag = Annotated[
     float,
-    typer.Option("--tune-budget", min=1.0, metavar="SECONDS", help="How long -O3 may take to build and measure candidates."),
+    typer.Option(
+        "--tune-budget",
+        min=0.0,
+        metavar="SECONDS",
+        help="How long -O3 may take to build and measure candidates and kernels; 0: by rules.",
+    ),
 ]
 PassesFlag = Annotated[
     str | None,

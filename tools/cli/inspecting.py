@@ -14,7 +14,18 @@ import typer
 from . import flags
 from .compiling import DECISION_COLUMNS, decision_rows, decisions_json, print_decisions
 from .lowered import PIECE_COLUMNS, Piece, lowered_graph, option_text, packed_weights, piece_rows, read_lowered
-from .memory import PEAK_COLUMNS, STEP_COLUMNS, Memory, headline, peak_rows, plan_text, print_memory, read_memory, step_rows
+from .memory import (
+    PEAK_COLUMNS,
+    STEP_COLUMNS,
+    Memory,
+    headline,
+    peak_rows,
+    place_notes,
+    plan_text,
+    print_memory,
+    read_memory,
+    step_rows,
+)
 from .output import Json, check_file, print_json, print_table, replacing, size, write_whole
 
 if TYPE_CHECKING:
@@ -56,7 +67,8 @@ def inspect_command(
         _check_planned(model, subject, "--memory" if memory else "--plan")
     graph, facts = subject.graph, subject.facts
     elided: dict[str, Tensor] = {}
-    text = print_graph(graph, weights=elided) if ir else None
+    notes = place_notes({op: piece.name for op, piece in subject.home.items()}, subject.memories) if ir else {}
+    text = print_graph(graph, weights=elided, notes=notes) if ir else None
     if weights is not None:
         with replacing(weights) as temporary:
             save_weights(elided, temporary)

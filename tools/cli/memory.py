@@ -5,7 +5,8 @@ Law: what is said was read from the plans in the artifact; what an engine keeps 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING
 from .output import Json, print_table, size
 
 if TYPE_CHECKING:
+    from irc.ir import Op
     from irc.runtime import Artifact, NativeBuffer, NativePlan, NativeStep
 
 BAR = 40
@@ -20,6 +22,9 @@ BAR = 40
 
 MOST_NAMED = 1
 """Ops of a step that a row names."""
+
+LONGEST_WAY = 60
+"""Letters of how a kernel was made that a line has."""
 
 STEP_COLUMNS = ("step", "what it computes", "live bytes", "live")
 PEAK_COLUMNS = ("at the peak", "place", "bytes", "steps")
@@ -47,11 +52,12 @@ class Memory:
             "piece": self.piece,
             "arena": plan.arena,
             "constants": plan.constants,
+            "blocks": [{"entries": block.entries, "steps": [block.first, block.end]} for block in plan.blocks],
             "largest_live_set": self.peak,
             "peak_step": self.peak_step,
             "at_peak": [_buffer_to_json(each) for each in self.at_peak],
             "steps": [
-                {"kernel": step.kernel, "ops": list[Json](step.ops), "tasks": step.tasks, "live": live}
+                {"kernel": step.kernel, "ops": list[Json](step.ops), "tasks": step.tasks, "way": step.way, "live": live}
                 for step, live in zip(plan.steps, self.live, strict=True)
             ],
             "buffers": [_buffer_to_json(each) for each in plan.buffers],
@@ -123,12 +129,18 @@ def headline(memory: Memory) -> str:
     """The arena in a sentence."""
     plan, peak = memory.plan, memory.peak
     name = f"{memory.piece}: " if memory.piece else ""
-    constants = f"constants {size(plan.constants)}"
+    constants = f"constants {size(plan.constants)}{_blocks(plan)}"
     if not peak:
         return f"{name}nothing lies in the arena; {constants}"
     over = f"{100 * (plan.arena / peak - 1):.1f} % over the largest live set"
     where = f"{size(peak)} at step {memory.peak_step} of {len(plan.steps)}"
     return f"{name}arena {size(plan.arena)}, {over}, {where}; {constants}"
+
+
+def _blocks(plan: NativePlan) -> str:
+    """How many entries are computed at a time, where the plan is for any number of them."""
+    sizes = [str(block.entries) for block in plan.blocks if block.entries]
+    return f"; any number of entries, {' or '.join(sizes)} at a time" if sizes else ""
 
 
 def print_memory(memories: Sequence[Memory]) -> None:
@@ -148,11 +160,27 @@ def plan_text(memory: Memory) -> Iterator[str]:
     for each in plan.buffers:
         begins.setdefault(each.first, []).append(each)
     yield f"plan{f' {memory.piece}' if memory.piece else ''}: {len(plan.steps)} steps, arena {plan.arena} bytes"
+    blocks = {block.first: block for block in plan.blocks if block.end > block.first}
     for number, step in enumerate(plan.steps):
+        if number in blocks:
+            yield _how_often(blocks[number].entries)
         given = ", ".join(_argument(plan, number, each.base, each.offset, each.size) for each in step.arguments)
-        yield f"{number}: {step.kernel} x {step.tasks} ({given})  # {what(step)}"
+        yield f"{number}: {step.kernel} x {step.tasks} ({given})  # {what(step)}{_way(step)}"
         for each in begins.get(number, ()):
             yield f"  %{each.name} @ {place(each)} : {each.size} bytes, steps {each.first}..{each.last}"
+
+
+def _how_often(entries: int) -> str:
+    """When the steps of a block are done."""
+    if not entries:
+        return "once:"
+    return f"for every {entries} entries:" if entries > 1 else "for each entry that is left:"
+
+
+def _way(step: NativeStep) -> str:
+    """How a kernel that could be made in several ways was made, cut off where that is long."""
+    text = step.way if len(step.way) <= LONGEST_WAY else f"{step.way[: LONGEST_WAY - 1]}…"
+    return text and f", {text}"
 
 
 def _argument(plan: NativePlan, number: int, base: int, offset: int, count: int) -> str:
@@ -168,6 +196,35 @@ def _argument(plan: NativePlan, number: int, base: int, offset: int, count: int)
         return "status"
     values = (*plan.inputs, *plan.outputs)
     return f"%{values[base - FIRST_VALUE].name}"
+
+
+def place_notes(home: Mapping[Op, str], memories: Sequence[Memory]) -> dict[Op, str]:
+    """Where the results of ops are, by ops; `home` is the piece of each. Of ops that other engines run nothing is known."""
+    plans = {each.piece: each.plan for each in memories}
+    values = {piece: {each.name: _base(plan, each.base, each.offset) for each in plan.values} for piece, plan in plans.items()}
+    notes: dict[Op, str] = {}
+    for op, piece in home.items():
+        known = values.get(piece)
+        if known is None or op.graph is None or op.graph.owner is not None:  # bodies are no business of kernels
+            continue
+        found = [known.get(value.name) for value in op.results]
+        if any(found) or not op.is_constant:
+            notes[op] = "@ " + ", ".join(each or IN_REGISTERS for each in found)
+    return notes
+
+
+IN_REGISTERS = "registers"
+"""Where a value is that one kernel both makes and uses."""
+
+
+def _base(plan: NativePlan, base: int, offset: int) -> str:
+    """A place in a base."""
+    from irc.runtime import ARENA, CONSTANTS, FIRST_VALUE
+
+    if base in (ARENA, CONSTANTS):
+        return f"{'arena' if base == ARENA else 'constants'}+{offset}"
+    name = json.dumps((*plan.inputs, *plan.outputs)[base - FIRST_VALUE].name)
+    return f"{'input' if base - FIRST_VALUE < len(plan.inputs) else 'output'} {name}+{offset}"
 
 
 def _buffer_to_json(buffer: NativeBuffer) -> Json:

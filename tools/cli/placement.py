@@ -58,7 +58,7 @@ class Placement:
 def place(graph: Graph, engine: Engine, target: Target) -> Placement:
     """Where the ops of a graph go when an engine has the first choice and all others that serve the target the rest."""
     from irc.ir import UnsupportedError, cost_of
-    from irc.lowering import ENGINES, MOST_PIECES, Particular, partition, refusals, why_not_cut
+    from irc.lowering import ENGINES, MOST_PIECES, partition, refusals, takes_signature, why_not_cut
 
     ops = [op for op in graph.walk() if not op.is_constant]
     refused = refusals(graph, engine, target)
@@ -69,7 +69,7 @@ def place(graph: Graph, engine: Engine, target: Target) -> Placement:
     except UnsupportedError as error:
         return Placement(engine, len(ops), refused, reasons, (), error.message.strip())
     obstacle = why_not_cut(graph, pieces)
-    signature = engine.takes_signature(graph).reason if isinstance(engine, Particular) else ""
+    signature = takes_signature(graph, engine, target).reason
     if signature and not refused:
         obstacle = f"{engine.name} is not given the model: {signature}"
     elif obstacle:

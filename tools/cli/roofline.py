@@ -1,8 +1,9 @@
 """`irc bench --roofline`: how near each kernel of a program comes to the limit of this machine that binds it.
 
 Law: a share is the time that the limit allows over the time taken, and the limit is the later of two: the arithmetic of a step
-at the machine's measured GFLOP/s, or the bytes that it touches at its measured bandwidth (Williams, Waterman and Patterson,
-"Roofline", 2009). Bytes that still are in a cache come faster than from memory, so a share may be above 100 %.
+at the GFLOP/s that the program's own threads reach with multiply-adds on registers, measured between its runs, or the bytes
+that it touches at the machine's measured bandwidth (Williams, Waterman and Patterson, "Roofline", 2009). A share may be above
+100 %: bytes that still are in a cache come faster, and Winograd's convolutions need fewer operations than are counted.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import json
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -91,24 +92,26 @@ class Roofline:
 def roofline(artifact: Path, feeds: Mapping[str, Any], seconds: float, threads: int | None, title: str) -> Roofline:
     """Measure the steps of an artifact on these inputs. Raises UnsupportedError where none of its kernels are ours."""
     from irc.ir import UnsupportedError
-    from irc.runtime import open_artifact, processor
+    from irc.runtime import NVIDIA, open_artifact
 
-    plans = dict(native_plans(open_artifact(artifact)))
+    plans = {name: plan for name, plan in native_plans(open_artifact(artifact)) if plan.architecture != NVIDIA}
     if not plans:
         message = f"--roofline needs to know the work of each kernel, and '{title}' runs on other engines"
         raise UnsupportedError(message, hint="compile it with --engine tvm; `irc profile` has the times of other engines")
-    limits = _limits()
     measured = _measured(artifact, feeds, seconds, threads)
+    limits = replace(_limits(), gflops=float(measured["gflops"]))
     used = int(measured["threads"])
-    roof = Roof((limits.gflops or 1.0) * 1e6 * min(used / processor().cores, 1.0), (limits.bandwidth or 1.0) * 1e6)
+    roof = Roof((limits.gflops or 1.0) * 1e6, (limits.bandwidth or 1.0) * 1e6)
     pieces = cast("dict[str, list[float]]", measured["pieces"])
+    calls = {name: [int(each) for each in often] for name, often in cast("dict[str, list[float]]", measured["calls"]).items()}
     ran = {name: plan for name, plan in plans.items() if name in pieces}
     steps = [
-        _line(f"{name}/{number}" if name else str(number), step, ms, roof)
+        _line(f"{name}/{number}" if name else str(number), step, often, ms, roof)
         for name, plan in ran.items()
-        for number, (step, ms) in enumerate(zip(plan.steps, pieces[name], strict=True))
+        for number, (step, ms, often) in enumerate(zip(plan.steps, pieces[name], calls[name], strict=True))
+        if often
     ]
-    whole = _whole(list(ran.values()), float(measured["run_ms"]), roof)
+    whole = _whole([(plan, calls[name]) for name, plan in ran.items()], float(measured["run_ms"]), roof)
     return Roofline(steps, whole, sum(map(sum, pieces.values())), used, int(measured["runs"]), limits)
 
 
@@ -131,22 +134,26 @@ def print_roofline(found: Roofline, title: str, as_json: bool) -> None:
         f"{title}: {whole.ms:.3f} ms a run, {whole.gflops:.1f} GFLOP/s, {100 * whole.share:.1f} % of the limit by "
         f"{whole.limit}; {found.threads} threads, {found.runs} runs"
     )
-    print(f"limits: {limits.gflops} GFLOP/s in f32 on all cores, {limits.bandwidth} GB/s; more is data that caches have")
-    if any(each.share > SURE and each.limit == "arithmetic" for each in (whole, *(line for _, line in found.steps))):
-        note("more than the limit by arithmetic: the machine was busy when that was measured; try when it is not")
+    print(f"limits: {limits.gflops:.1f} GFLOP/s in f32 on these threads, {limits.bandwidth} GB/s")
+    print("more is data that caches have, and convolutions that take fewer operations than the direct ones that are counted")
 
 
-def _line(name: str, step: NativeStep, ms: float, roof: Roof) -> tuple[str, Line]:
-    least, limit = roof.needs(step.flops, step.byte_count)
-    return name, Line(what(step), step.tasks, ms, step.flops, step.byte_count, least, limit)
-
-
-def _whole(plans: Sequence[NativePlan], ms: float, roof: Roof) -> Line:
-    steps = [step for plan in plans for step in plan.steps]
-    flops = sum(step.flops for step in steps)
-    passed = sum(plan.constants + sum(each.byte_count for each in (*plan.inputs, *plan.outputs)) for plan in plans)
+def _line(name: str, step: NativeStep, often: int, ms: float, roof: Roof) -> tuple[str, Line]:
+    """A step that a run does so often, all of it together."""
+    flops, passed = step.flops * often, step.byte_count * often
     least, limit = roof.needs(flops, passed)
-    return Line("the whole model", sum(step.tasks for step in steps), ms, flops, passed, least, limit)
+    return name, Line(what(step), step.tasks * often, ms, flops, passed, least, limit)
+
+
+def _whole(plans: Sequence[tuple[NativePlan, Sequence[int]]], ms: float, roof: Roof) -> Line:
+    """All plans, with how often each step is done."""
+    from irc.runtime import FIRST_VALUE
+
+    steps = [pair for plan, calls in plans for pair in zip(plan.steps, calls, strict=True)]
+    flops = sum(step.flops * often for step, often in steps)
+    passed = sum(plan.constants + sum(plan.sizes(plan.entries(calls))[FIRST_VALUE:]) for plan, calls in plans)
+    least, limit = roof.needs(flops, passed)
+    return Line("the whole model", sum(step.tasks * often for step, often in steps), ms, flops, passed, least, limit)
 
 
 def _row(name: str, each: Line, run_ms: float) -> tuple[str, ...]:

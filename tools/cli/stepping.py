@@ -1,6 +1,7 @@
 """Times of the steps of an artifact, in a process of its own: `-m irc.tools.cli.stepping ARTIFACT INPUTS SECONDS [THREADS]`.
 
-It prints one line of JSON: `threads`, `runs`, `run_ms`, and `pieces`: the milliseconds of the kernels of each, by its name.
+It prints one line of JSON: `threads`, `runs`, `run_ms`, `gflops`, the arithmetic that the threads do at most, and `pieces`: the
+milliseconds of the kernels of each, by its name.
 """
 
 from __future__ import annotations
@@ -26,9 +27,12 @@ def main(arguments: list[str]) -> int:
         runs = min(max(FEWEST_RUNS, round(float(seconds) * 1e3 / max(first.run_ms, 1e-3))), MOST_RUNS)
         profile = program.profile(feeds, runs)
     pieces: dict[str, list[float]] = {}
+    calls: dict[str, list[float]] = {}
     for kernel in profile.kernels:
         pieces.setdefault(kernel.part, []).append(kernel.ms)
-    print(json.dumps({"threads": profile.threads, "runs": profile.runs, "run_ms": profile.run_ms, "pieces": pieces}))
+        calls.setdefault(kernel.part, []).append(kernel.calls)
+    found = {"threads": profile.threads, "runs": profile.runs, "run_ms": profile.run_ms, "gflops": profile.gflops}
+    print(json.dumps({**found, "pieces": pieces, "calls": calls}))
     return 0
 
 

@@ -39,6 +39,13 @@ typedef struct {
     int64_t offset;
 } irc_argument;
 
+/* The steps that compute so many entries of every value that counts them; those for 0 entries are done once. */
+typedef struct {
+    int64_t entries;
+    int32_t first;
+    int32_t end;
+} irc_block;
+
 /* What threads of a session share in a run. Whoever takes a task has seen the step it belongs to, and the step stays as it is
  * until that thread has counted the task as ended. */
 typedef struct {
@@ -71,6 +78,7 @@ typedef struct {
 
 EXPORTED irc_session *irc_open(const irc_step *, int32_t, const irc_argument *, int32_t);
 EXPORTED int irc_run(irc_session *, char *const *, uint64_t *);
+EXPORTED int irc_run_blocks(irc_session *, char **, const int64_t *, int32_t, const irc_block *, int32_t, int64_t, uint64_t *);
 EXPORTED void irc_close(irc_session *);
 
 /* Calling a kernel: C asks for a function type with as many parameters as there are arguments. */
@@ -295,10 +303,10 @@ static void run_together(irc_session *session, const irc_step *step, char *const
 
 /* Running a plan */
 
-static int run_steps(irc_session *session, char *const *bases, uint64_t *nanoseconds, int alone) {
+static int run_steps(irc_session *session, int32_t first, int32_t end, char *const *bases, uint64_t *nanoseconds, int alone) {
     const volatile int32_t *status = (const volatile int32_t *)bases[STATUS];
     uint64_t begin = nanoseconds ? now() : 0;
-    for (int32_t i = 0; i < session->step_count; i++) {
+    for (int32_t i = first; i < end; i++) {
         const irc_step *step = &session->steps[i];
         if (alone || step->tasks <= 1) {
             void *pointers[MOST_POINTERS];
@@ -308,9 +316,9 @@ static int run_steps(irc_session *session, char *const *bases, uint64_t *nanosec
             run_together(session, step, bases);
         }
         if (nanoseconds) {
-            uint64_t end = now();
-            nanoseconds[i] = end - begin;
-            begin = end;
+            uint64_t ended = now();
+            nanoseconds[i] += ended - begin;
+            begin = ended;
         }
         if (*status)
             return i + 1;
@@ -318,19 +326,51 @@ static int run_steps(irc_session *session, char *const *bases, uint64_t *nanosec
     return 0;
 }
 
-/* Run the plan on these bases: 0 is the arena, 1 the constants, 2 a word of status, then inputs and outputs. 0, or the number
- * of the step, counted from 1, in which a kernel left something else in the word of status; steps behind it are not run.
- * `nanoseconds` is NULL or has room for what each step takes. */
-int irc_run(irc_session *session, char *const *bases, uint64_t *nanoseconds) {
+/* Begin a run: whether nobody but the caller works. In a fork there is nobody else, and whoever held the mutex is not there to
+ * give it back. */
+static int begin_run(irc_session *session, char *const *bases, uint64_t *nanoseconds) {
     *(int32_t *)bases[STATUS] = 0;
-    /* In a fork there is nobody but the caller, and whoever held the mutex is not there to give it back. */
+    if (nanoseconds)
+        memset(nanoseconds, 0, (size_t)session->step_count * sizeof *nanoseconds);
     if (session->threads <= 1 || getpid() != session->owner)
-        return run_steps(session, bases, nanoseconds, 1);
+        return 1;
     pthread_mutex_lock(&session->turn);
     atomic_store_explicit(&session->running, 1, memory_order_relaxed);
-    int failed = run_steps(session, bases, nanoseconds, 0);
+    return 0;
+}
+
+static void end_run(irc_session *session, int alone) {
+    if (alone)
+        return;
     atomic_store_explicit(&session->running, 0, memory_order_relaxed);
     pthread_mutex_unlock(&session->turn);
+}
+
+/* Run the plan on these bases: 0 is the arena, 1 the constants, 2 a word of status, then inputs and outputs. 0, or the number
+ * of the step, counted from 1, in which a kernel left something else in the word of status; steps behind it are not run.
+ * `nanoseconds` is NULL or has room for what each step takes, all its turns together. */
+int irc_run(irc_session *session, char *const *bases, uint64_t *nanoseconds) {
+    int alone = begin_run(session, bases, nanoseconds);
+    int failed = run_steps(session, 0, session->step_count, bases, nanoseconds, alone);
+    end_run(session, alone);
+    return failed;
+}
+
+/* As irc_run, with the steps of each block as often as so many entries are left; the blocks are in order, the last one is for
+ * one entry. Behind each block the bases, of which there are `base_count`, move on by its entries, `strides` bytes for each. */
+int irc_run_blocks(irc_session *session, char **bases, const int64_t *strides, int32_t base_count, const irc_block *blocks,
+                   int32_t block_count, int64_t entries, uint64_t *nanoseconds) {
+    int alone = begin_run(session, bases, nanoseconds), failed = 0;
+    for (const irc_block *block = blocks; block < blocks + block_count && !failed; block++) {
+        int64_t times = block->entries ? entries / block->entries : 1;
+        entries -= times * block->entries;
+        while (times-- > 0 && !failed) {
+            failed = run_steps(session, block->first, block->end, bases, nanoseconds, alone);
+            for (int32_t i = 0; i < base_count; i++)
+                bases[i] += strides[i] * block->entries;
+        }
+    }
+    end_run(session, alone);
     return failed;
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
@@ -25,7 +26,7 @@ ALONE = CompileOptions(engine="tvm", strict=True, passes="O0", opt_level=2, veri
 Feeds = Mapping[str, np.ndarray]
 
 
-def objects_here(kernels: Iterable[Kernel], target: Target, jobs: int) -> dict[str, bytes]:
+def objects_here(kernels: Iterable[Kernel], target: Target, jobs: int, deadline: float = math.inf) -> dict[str, bytes]:
     """As `building.objects`, in this process and out of its memory."""
     llvm = llvm_target(target)
     return {each.name: _object(each.text, llvm.triple, llvm.processor, llvm.features) for each in kernels}
@@ -50,7 +51,12 @@ def compiled(message: ModelProto, options: CompileOptions = ALONE) -> Compiled:
 def assert_right(message: ModelProto, feeds: Feeds, options: CompileOptions = ALONE) -> None:
     """The engine computes what the reference does: integers and bools exactly, floats within 1e-4."""
     wanted = evaluate(capture(message.SerializeToString()), dict(feeds))
-    for given, own in zip(wanted, compiled(message, options).program.run(dict(feeds)).values(), strict=True):
+    assert_same(wanted, list(compiled(message, options).program.run(dict(feeds)).values()))
+
+
+def assert_same(wanted: Sequence[np.ndarray], made: Sequence[np.ndarray]) -> None:
+    """Integers and bools are the same, floats within 1e-4."""
+    for given, own in zip(wanted, made, strict=True):
         assert (own.dtype, own.shape) == (given.dtype, given.shape)
         if given.dtype.kind == "f":
             np.testing.assert_allclose(own, given, rtol=1e-4, atol=1e-4)

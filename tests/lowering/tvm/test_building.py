@@ -128,6 +128,20 @@ def test_a_failure_ends_the_other_processes_too(monkeypatch: pytest.MonkeyPatch,
     assert_ended(tmp_path, 2)
 
 
+def test_what_is_not_built_in_time_is_given_up_and_leaves_no_process(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    worker(
+        monkeypatch,
+        tmp_path,
+        "import os, pathlib, sys, time\n"
+        "line = sys.stdin.readline()\n"
+        f"pathlib.Path({str(tmp_path)!r}, f'{{os.getpid()}}.pid').touch()\n"
+        "time.sleep(100)",
+    )
+    with pytest.raises(EngineFailure, match="building kernels: did not answer within"):
+        objects([adding(1)], CPU, 1, time.monotonic() + 2.0)
+    assert_ended(tmp_path, 1)
+
+
 def test_ctrl_c_leaves_no_process_and_no_half_entry(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     worker(
         monkeypatch,

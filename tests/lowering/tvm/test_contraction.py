@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from irc.ir import DType
 from irc.lowering.tvm.arithmetic import BF16, INT8, Arithmetic
-from irc.lowering.tvm.contraction import contraction, in_lanes, packed, tiling_of
+from irc.lowering.tvm.contraction import contraction, extent_of, in_lanes, packed, tiling_of
 from irc.lowering.tvm.kernel import Writer
 from irc.lowering.tvm.products import Product, Window, convolution, matmul
-from irc.lowering.tvm.tiling import Machine, Tiling
+from irc.lowering.tvm.tiling import Machine, Tiling, neighbours
 from irc.lowering.tvm.views import View
 from irc.runtime import processor
 
@@ -33,17 +33,17 @@ def seen(view: View, buffer: Any) -> Any:
     return np.lib.stride_tricks.as_strided(buffer.reshape(-1)[view.offset :], view.shape, [4 * step for step in view.strides])
 
 
-def panels(product: Product, b: Any) -> tuple[Tiling, Any]:
-    """How a product is cut, and its B packed so."""
+def panels(product: Product, b: Any, tiling: Tiling | None = None) -> tuple[Tiling, Any]:
+    """How a product is cut, by the model unless it is said, and its B packed so."""
     made = product.contraction
-    tiling = tiling_of(made, machine())
+    tiling = tiling or tiling_of(made, machine())
     return tiling, packed(seen(product.weights, b).reshape(made.groups, made.depth, -1), tiling)
 
 
-def computed(product: Product | None, a: Any, b: Any, view: View) -> Any:
+def computed(product: Product | None, a: Any, b: Any, view: View, tiling: Tiling | None = None) -> Any:
     """What the kernel of a product makes of A and B, as the view of its result shows it."""
     assert product is not None
-    tiling, b_packed = panels(product, b)
+    tiling, b_packed = panels(product, b, tiling)
     kernel = contraction(product.contraction, tiling)
     result = np.full(view.size, np.nan, np.float32)
     run(kernel, np.ascontiguousarray(a), b_packed, result)
@@ -139,6 +139,36 @@ def test_convolutions(
     made = convolution(data, lying.size, filters, window, result, result.size)
     expected = reference(lying.transpose(order), weights, groups, window)
     close(computed(made, lying, weights, result), expected, made.contraction.depth)
+
+
+@settings(max_examples=6, deadline=None)
+@given(st.integers(1, 60), st.integers(1, 40), st.integers(1, 150), st.integers(1, 3))
+def test_a_product_is_the_same_within_rounding_however_it_is_cut(rows: int, depth: int, columns: int, batch: int) -> None:
+    rng = np.random.default_rng(rows * depth)
+    a = rng.standard_normal((batch, rows, depth), np.float32)
+    b = rng.standard_normal((batch, depth, columns), np.float32)
+    result = View.dense((batch, rows, columns))
+    made = matmul(View.dense(a.shape), a.size, View.dense(b.shape), result, result.size)
+    assert made is not None
+    usual = computed(made, a, b, result)
+    for tiling in neighbours(extent_of(made.contraction), machine()):
+        close(computed(made, a, b, result, tiling), usual, depth)
+
+
+@pytest.mark.parametrize(("channels", "groups", "spatial"), [(19, 19, (8, 8)), (6, 3, (20, 21)), (40, 1, (12, 13))])
+def test_so_is_a_convolution(channels: int, groups: int, spatial: tuple[int, int]) -> None:
+    rng = np.random.default_rng(channels)
+    window = Window((3, 3), (1, 1), (1, 1), (0, 0), (0, 0))
+    lying = rng.standard_normal((2, *spatial, channels), np.float32)
+    weights = rng.standard_normal((channels, channels // groups, 3, 3), np.float32)
+    result = View.dense((2, *extents(spatial, window), channels)).permuted((0, 3, 1, 2))
+    filters = View.dense((groups, channels // groups, *weights.shape[1:]))
+    made = convolution(View.dense(lying.shape).permuted((0, 3, 1, 2)), lying.size, filters, window, result, result.size)
+    usual = computed(made, lying, weights, result)
+    near = neighbours(extent_of(made.contraction), machine())
+    assert near
+    for tiling in near:
+        close(computed(made, lying, weights, result, tiling), usual, made.contraction.depth)
 
 
 def test_an_epilogue_sees_values_places_and_columns() -> None:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import random
+from collections.abc import Sequence
+from dataclasses import replace
+
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from irc.lowering.tvm.memory import ALIGNMENT, Span, arena_of, largest_live_set
-from irc.lowering.tvm.places import lifetimes
+from irc.lowering.tvm.inplace import placed
+from irc.lowering.tvm.memory import ALIGNMENT, Arena, Span, arena_of, largest_live_set
+from irc.lowering.tvm.ordering import in_low_order
+from irc.lowering.tvm.places import Buffer, Call, Storage, lifetimes
 
 from .random_calls import random_calls
 
@@ -43,6 +49,40 @@ def test_random_networks_need_at_most_a_twentieth_more_than_their_largest_live_s
         lives = lifetimes(random_calls(seed))
         arena = arena_of({buffer: Span(*span, buffer.byte_count) for buffer, span in lives.items()})
         assert arena.byte_count <= 1.05 * arena.largest_live_set, seed
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.integers(0, 1 << 30))
+def test_random_networks_are_played_back_right(seed: int) -> None:
+    """Ordered, placed, in place where they may be: each call finds what it reads, in an arena near the largest live set."""
+    chance = random.Random(seed)
+    calls = [
+        replace(each, replaceable=tuple(b for b in each.buffers[:-1] if b.size == each.result.size and chance.random() < 0.5))
+        for each in random_calls(seed)
+    ]
+    program = placed(in_low_order(calls))
+    play_back(program.calls, program.arena)
+    assert program.arena.byte_count <= 1.05 * largest_live_set(program.spans)
+
+
+def play_back(calls: Sequence[Call], arena: Arena[Buffer]) -> None:
+    """Do calls in a memory that knows of every piece of 64 bytes whose it is."""
+    memory: list[Buffer | None] = [None] * (arena.byte_count // ALIGNMENT)
+    filled: set[Buffer] = set()
+    for call in calls:
+        for buffer in call.buffers:
+            if buffer.storage is Storage.ARENA and (buffer is not call.result or buffer in filled):
+                assert set(memory[pieces(arena, buffer)]) == {buffer}
+        if call.result.storage is Storage.ARENA:
+            own = pieces(arena, call.result)
+            memory[own] = [call.result] * (own.stop - own.start)
+            filled.add(call.result)
+
+
+def pieces(arena: Arena[Buffer], buffer: Buffer) -> slice:
+    """The numbers of those that a buffer has."""
+    first = arena.offsets[buffer] // ALIGNMENT
+    return slice(first, first - -buffer.byte_count // ALIGNMENT)
 
 
 @given(spans)

@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from irc.ir import Graph
@@ -24,6 +26,7 @@ from irc.lowering.tvm.memory import ALIGNMENT, Span, largest_live_set
 from irc.passes import LEVELS, PassManager, unfused
 from irc.runtime import NATIVE_PLAN_FILE, NativeExecutor, NativeOptions, NativePlan, random_inputs
 
+from .programs import RandomModel
 from .running import needs_tvm
 
 ZOO = sorted(Path(os.environ["IRC_ZOO"]).glob("*.onnx")) if "IRC_ZOO" in os.environ else []
@@ -143,6 +146,14 @@ def check(graph: Graph) -> None:
 @pytest.mark.parametrize("make", [convolutions, upsampling, attention, movement], ids=lambda each: each.__name__)
 def test_small_networks(make: Callable[[], onnx.ModelProto]) -> None:
     check(optimized(make()))
+
+
+@needs_tvm
+@pytest.mark.usefixtures("in_this_process")
+@settings(max_examples=10, deadline=None)
+@given(st.integers(0, 1 << 30))
+def test_random_graphs(seed: int) -> None:
+    check(optimized(RandomModel(seed).message))
 
 
 @needs_tvm

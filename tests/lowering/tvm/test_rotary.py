@@ -29,7 +29,7 @@ def answers(
     angles = View.dense(cosines.shape)
     kernel = rotary_embedding(RotaryRequest(heads, heads, angles, angles, turned, lanes(), interleaved, places))
     y = np.full(x.shape, np.nan, np.float32)
-    run(kernel, x, cosines, sines, *([] if positions is None else [positions]), y)
+    run(kernel, x, cosines, sines, *([] if positions is None else [positions, np.zeros(1, np.int32)]), y)
     feeds = {"x": x, "cosines": cosines, "sines": sines, **({} if positions is None else {"positions": positions})}
     attributes = {"num_heads": HEADS, "rotary_embedding_dim": turned, "interleaved": int(interleaved)}
     model = written([node("RotaryEmbedding", list(feeds), ["y"], **attributes)], like(feeds), ["y"])
