@@ -106,8 +106,8 @@ def lint(*arguments: str) -> int:
 
 
 def test(*arguments: str) -> int:
-    """Everything a change has to pass: lint, then pytest with the arguments given."""
-    return lint() or run(PYTHON, "-m", "pytest", *arguments)
+    """Everything a change has to pass: lint, then pytest with the arguments given, on two cores unless they say `-n 0`."""
+    return lint() or run(PYTHON, "-m", "pytest", "-n", "2", "--dist", "loadfile", *arguments)
 
 
 def bench(which: str = "overhead", *arguments: str) -> int:

@@ -26,7 +26,7 @@ from irc.ir import DType
 
 from .arithmetic import F32, Arithmetic
 from .kernel import Kernel, Writer, product, tir_name
-from .tiling import Extent, Machine, Tiling, choose_tiling
+from .tiling import Ahead, Extent, Machine, Tiling, choose_tiling
 
 Element = TypeVar("Element", bound=np.generic)
 
@@ -189,11 +189,12 @@ def contraction(
     operands: Sequence[tuple[DType, int]] = (),
     epilogue: Epilogue | None = None,
     result_dtype: DType | None = None,
+    ahead: Ahead | None = None,
 ) -> Kernel:
     """The kernel of a contraction whose axes are collapsed.
 
     Its pointers are A, B packed, the `operands` of the epilogue (buffers b2, b3, ...), each a dtype and a size, then C, which
-    has the dtype of the sums unless the epilogue makes another, `result_dtype`, of them.
+    has the dtype of the sums unless the epilogue makes another, `result_dtype`, of them. `ahead` says what is fetched of B.
     """
     writer = Writer()
     arithmetic = wanted.arithmetic
@@ -204,7 +205,7 @@ def contraction(
     result = writer.buffer(arithmetic.sums if result_dtype is None else result_dtype, wanted.c_size)
     if tiling.lanes in arithmetic.support:
         writer.line(f'T.attr(0, "pragma_import_llvm", {arithmetic.support[tiling.lanes]!r})')
-    return _Writing(writer, wanted, tiling, result, epilogue).kernel()
+    return _Writing(writer, wanted, tiling, result, epilogue, ahead).kernel()
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,6 +217,7 @@ class _Writing:
     tiling: Tiling
     result: str
     epilogue: Epilogue | None
+    ahead: Ahead | None
 
     def kernel(self) -> Kernel:
         wanted, tiling, writer = self.wanted, self.tiling, self.writer
@@ -231,8 +233,18 @@ class _Writing:
             group = writer.let("int32", f"{panel} // {tiling.panels}") if wanted.groups > 1 else "0"
             within = writer.let("int32", f"{panel} % {tiling.panels}") if wanted.groups > 1 else panel
             tile = _part(writer, blocks, chunk, tiling.tiles_per_task, tiles)
-            self._panels(tile, group, within)
+            self._panels(tile, group, within, self._fetched(tile, shares, chunks))
         return replace(writer.kernel(shares * chunks, wanted.flops), way=f"{wanted.key} {tiling.text}")
+
+    def _fetched(self, tile: str, shares: int, chunks: int) -> str:
+        """Where in B the first element is that a register tile fetches ahead; empty where it fetches none."""
+        if self.ahead is None:
+            return ""
+        tiling, depth = self.tiling, self.wanted.depth
+        follower = f"task + {self.ahead.threads}"
+        panel = f"({follower}) % {shares}" if tiling.panel_first else f"({follower}) // {chunks}"
+        start = f"T.min({panel}, {shares - 1}) * {depth * tiling.panel}"
+        return self.writer.let("int32", f"{start} + {tile} % {tiling.tiles_per_task} * {depth * self.ahead.step}")
 
     @property
     def _outer_size(self) -> int:
@@ -242,20 +254,20 @@ class _Writing:
     def _row_tiles(self) -> int:
         return -(-self.wanted.rows.size // self.tiling.tile_rows)
 
-    def _panels(self, tile: str, group: str, panel: str) -> None:
+    def _panels(self, tile: str, group: str, panel: str, fetched: str) -> None:
         """The tile for the panel, which is a full one or the last."""
         tiling, writer = self.tiling, self.writer
         if not tiling.rest:
-            self._rows(tile, group, panel, tiling.vectors, tiling.panel)
+            self._rows(tile, group, panel, tiling.vectors, tiling.panel, fetched)
         elif not tiling.full_panels:
-            self._rows(tile, group, panel, tiling.tail_vectors, tiling.rest)
+            self._rows(tile, group, panel, tiling.tail_vectors, tiling.rest, fetched)
         else:
             with writer.block(f"if {panel} < {tiling.full_panels}"):
-                self._rows(tile, group, panel, tiling.vectors, tiling.panel)
+                self._rows(tile, group, panel, tiling.vectors, tiling.panel, fetched)
             with writer.block("else"):
-                self._rows(tile, group, panel, tiling.tail_vectors, tiling.rest)
+                self._rows(tile, group, panel, tiling.tail_vectors, tiling.rest, fetched)
 
-    def _rows(self, tile: str, group: str, panel: str, vectors: int, width: int) -> None:
+    def _rows(self, tile: str, group: str, panel: str, vectors: int, width: int, fetched: str) -> None:
         """The tile with all its rows, or with those that are left at the end."""
         writer, rows = self.writer, self.wanted.rows.size
         full, rest = divmod(rows, self.tiling.tile_rows)
@@ -264,16 +276,16 @@ class _Writing:
             outer = writer.let("int32", f"{tile} // {self._row_tiles}")
             place = writer.let("int32", f"{tile} % {self._row_tiles}")
         if not rest:
-            self._tile(outer, group, panel, place, self.tiling.tile_rows, vectors, width)
+            self._tile(outer, group, panel, place, self.tiling.tile_rows, vectors, width, fetched)
         elif not full:
-            self._tile(outer, group, panel, place, rest, vectors, width)
+            self._tile(outer, group, panel, place, rest, vectors, width, fetched)
         else:
             with writer.block(f"if {place} < {full}"):
-                self._tile(outer, group, panel, place, self.tiling.tile_rows, vectors, width)
+                self._tile(outer, group, panel, place, self.tiling.tile_rows, vectors, width, fetched)
             with writer.block("else"):
-                self._tile(outer, group, panel, place, rest, vectors, width)
+                self._tile(outer, group, panel, place, rest, vectors, width, fetched)
 
-    def _tile(self, outer: str, group: str, panel: str, place: str, rows: int, vectors: int, width: int) -> None:
+    def _tile(self, outer: str, group: str, panel: str, place: str, rows: int, vectors: int, width: int, fetched: str) -> None:
         """One register tile: cleared, summed, and stored through the epilogue."""
         writer, wanted, tiling = self.writer, self.wanted, self.tiling
         lanes, row = tiling.lanes, f"{place} * {tiling.tile_rows}"
@@ -290,7 +302,7 @@ class _Writing:
             writer.line(f"{sums}[{i}, T.ramp({j} * {lanes}, 1, {lanes})] = T.broadcast({arithmetic.zero}, {lanes})")
         if wanted.columns_in_a:
             a_base = writer.let("int32", f"{a_base} + {panel} * {tiling.panel}")
-        self._sum(sums, a_base, b_base, rows, widths)
+        self._sum(sums, a_base, b_base, rows, widths, fetched)
         for vector, here in enumerate(widths):
             with writer.loop(rows, "unroll") as i, writer.loop(here, "vectorized") as lane:
                 value = writer.let(kind, f"{sums}[{i}, {vector * lanes} + {lane}]")
@@ -317,7 +329,7 @@ class _Writing:
             in_c += f" + ({index}) * {axis.in_c}"
         return in_a, in_c
 
-    def _sum(self, sums: str, a_base: str, b_base: str, rows: int, widths: Sequence[int]) -> None:
+    def _sum(self, sums: str, a_base: str, b_base: str, rows: int, widths: Sequence[int], fetched: str) -> None:
         """The loops over the reduced axes; their body is unrolled into loads, broadcasts and multiply-adds."""
         writer, lanes = self.writer, self.tiling.lanes
         row_stride = self.wanted.rows.in_a
@@ -327,6 +339,9 @@ class _Writing:
                 index = loops.enter_context(writer.loop(axis.size))
                 in_a = f"{in_a} + {index} * {axis.in_a}"
                 in_b = f"({in_b}) * {axis.size} + {index}"
+            if self.ahead is not None:
+                place = f"T.address_of(b1[{fetched} + ({in_b}) * {self.ahead.step}])"
+                writer.line(f'T.evaluate(T.call_llvm_intrin("void", "llvm.prefetch", {place}, {FOR_READING}, {IN_L2}, 1))')
             a = writer.let("int32", in_a)
             b = writer.let("int32", f"{b_base} + ({in_b}) * {len(widths) * lanes}")
             if not self.wanted.columns_in_a:
@@ -341,6 +356,10 @@ class _Writing:
                     place = f"{sums}[{i}, {_lanes(str(j * lanes), width)}]"
                     factor = f"b0[{_lanes(f'{a} + {i} * {row_stride} + {j * lanes}', width)}]"
                     writer.line(f"{place} = {place} + {factor} * b1[{_lanes(f'{b} + {j * lanes}', width)}]")
+
+
+FOR_READING, IN_L2 = 0, 2
+"""LLVM's words for what is fetched ahead, and for where it is kept."""
 
 
 def _lanes(first: str, count: int) -> str:

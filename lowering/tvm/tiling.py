@@ -87,6 +87,35 @@ class Tiling:
         return f"{self.tile_rows}x{self.vectors} {self.tiles_per_task}x{self.panels_per_task} {order}"
 
 
+@dataclass(frozen=True, slots=True)
+class Ahead:
+    """What a task fetches from memory while it computes: of the panel of its thread's next task, `step` elements for each step
+    of a sum. The next task of one of so many `threads` is as many behind.
+    """
+
+    threads: int
+    step: int
+
+
+FETCHED = 0.9
+"""The share of L2 that the panel in use and what is fetched of the next may have."""
+WIDEST_STEP = 16
+"""Elements of a cache line: a step fetches one at most."""
+
+
+def ahead_of(of: Extent, tiling: Tiling, machine: Machine) -> Ahead | None:
+    """What to fetch ahead; None where B stays in a cache, or where too little is computed for each of its elements.
+
+    The first register tile of a task otherwise waits for the whole panel, which no multiply-add hides.
+    """
+    panel = of.depth * tiling.panel
+    room = int(FETCHED * machine.l2) // 4 - panel
+    if of.groups > 1 or tiling.panels_per_task > 1 or 4 * of.columns * of.depth <= machine.l2 or room <= 0:
+        return None
+    step = -(-min(panel, room) // (tiling.tiles_per_task * of.depth))
+    return Ahead(machine.threads, step) if step <= WIDEST_STEP else None
+
+
 LATENCY = 4
 """Cycles of a multiply-add; as many independent ones have to be under way for each that may start in a cycle."""
 LOAD = 0.1

@@ -10,13 +10,14 @@ from numpy.typing import NDArray
 
 from irc.ir import DType, Op, Value
 
-from .contraction import contraction, pack, packed_columns
+from .contraction import contraction, extent_of, pack, packed_columns
 from .epilogues import Added, Reader, ending_of
 from .lowerer import Lowerer, shape_of
 from .packing import view_of_weights, weights
 from .places import Buffer, Place
 from .products import Product, Window, convolution, matmul, window_of
 from .regions import Region
+from .tiling import ahead_of
 from .views import View
 from .winograd import Tiles, border_for, products_of, tiles_of, transform_input, transform_output, transformed_weights
 
@@ -187,7 +188,8 @@ def _product(
     made = describe(ending.target)
     tiling = lowerer.tiling(made.contraction, value.constant, (made.weights, operands.scale))
     b = weights(lowerer, value, made, tiling, operands.scale)
-    kernel = contraction(made.contraction, tiling, ending.sizes, ending.sums.epilogue())
+    ahead = ahead_of(extent_of(made.contraction), tiling, lowerer.machine) if value.constant is not None else None
+    kernel = contraction(made.contraction, tiling, ending.sizes, ending.sums.epilogue(), ahead=ahead)
     lowerer.call(kernel, [operands.a, b, *ending.buffers], (region.op, *ending.ops), ending.replaceable)
     ending.conclude(lowerer, region)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,10 +12,10 @@ from hypothesis import strategies as st
 
 from irc.ir import DType
 from irc.lowering.tvm.arithmetic import BF16, INT8, Arithmetic
-from irc.lowering.tvm.contraction import contraction, extent_of, in_lanes, packed, tiling_of
+from irc.lowering.tvm.contraction import Axis, Contraction, contraction, extent_of, in_lanes, packed, tiling_of
 from irc.lowering.tvm.kernel import Writer
 from irc.lowering.tvm.products import Product, Window, convolution, matmul
-from irc.lowering.tvm.tiling import Machine, Tiling, neighbours
+from irc.lowering.tvm.tiling import Machine, Tiling, ahead_of, neighbours
 from irc.lowering.tvm.views import View
 from irc.runtime import processor
 
@@ -258,3 +259,20 @@ def test_an_epilogue_may_make_another_dtype_of_sums() -> None:
     run(kernel, a, packed(b[None], tiling, INT8), result)
     sums = a.astype(np.int64) @ b.astype(np.int64)
     np.testing.assert_array_equal(result, np.clip(np.floor(sums * 0.0078125 + 0.5), 0, 255))
+
+
+@pytest.mark.parametrize("panel_first", [False, True])
+def test_what_is_fetched_ahead_changes_no_bit(panel_first: bool) -> None:
+    rng = np.random.default_rng(0)
+    a, b = rng.standard_normal((60, 300), np.float32), rng.standard_normal((300, 1000), np.float32)
+    wanted = Contraction((), Axis(60, 300, 1000), (Axis(300, 1),), 1000, a.size, 60_000)
+    here = replace(machine(), l2=1 << 19)
+    tiling = replace(tiling_of(wanted, here), panel_first=panel_first)
+    ahead = ahead_of(extent_of(wanted), tiling, here)
+    assert ahead is not None
+    results = np.zeros((2, 60, 1000), np.float32)
+    for result, fetched in zip(results, (None, ahead), strict=True):
+        kernel = contraction(wanted, tiling, ahead=fetched)
+        assert ("prefetch" in kernel.source) == (fetched is not None)
+        run(kernel, a, packed(b[None], tiling), result)
+    np.testing.assert_array_equal(*results)

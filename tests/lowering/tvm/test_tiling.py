@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from irc.ir import UsageError
 from irc.lowering.tvm.contraction import Axis, Contraction
-from irc.lowering.tvm.tiling import NEIGHBOURS, Extent, Machine, Tiling, choose_tiling, neighbours, read_tiling
+from irc.lowering.tvm.tiling import NEIGHBOURS, Extent, Machine, Tiling, ahead_of, choose_tiling, neighbours, read_tiling
 from irc.lowering.tvm.ways import AS_MODELLED, Ways
 
 VECTORS = ((16, 32), (8, 16), (4, 32), (4, 16))
@@ -125,3 +127,27 @@ def test_a_text_that_is_no_tiling_is_refused_by_the_kernels_key() -> None:
     wanted = of_rows(48)
     with pytest.raises(UsageError, match=f"'fast', for the kernel {wanted.key}, is no tiling for this machine"):
         Ways.of({wanted.key: "fast"}).tiling(wanted, HERE)
+
+
+# What is fetched ahead
+
+
+def test_a_panel_is_fetched_while_the_one_before_it_is_in_use() -> None:
+    chosen = choose_tiling(PRODUCT, HERE)
+    ahead = ahead_of(PRODUCT, chosen, HERE)
+    assert ahead is not None
+    assert ahead.threads == HERE.threads
+    assert ahead.step * chosen.tiles_per_task >= chosen.panel > (ahead.step - 1) * chosen.tiles_per_task
+
+
+@pytest.mark.parametrize(
+    ("of", "why"),
+    [
+        (replace(PRODUCT, columns=96, depth=64), "B stays in L2"),
+        (replace(PRODUCT, groups=2), "each group has a B of its own"),
+        (replace(PRODUCT, rows=8), "a step would fetch more than a cache line"),
+        (replace(PRODUCT, depth=1 << 16), "L2 has no room for two panels"),
+    ],
+)
+def test_nothing_is_fetched_ahead_where_that_helps_nobody(of: Extent, why: str) -> None:
+    assert ahead_of(of, choose_tiling(of, HERE), HERE) is None, why
