@@ -25,6 +25,8 @@ STARTS = 6
 MOST_TRIALS = 1_000
 MOST_PLACED = 60_000
 """Of the local search: the placings it goes on from, the orders it tries, and how many buffers it places in all of them."""
+NEAR, MORE = 1.05, 8
+"""Where more than so many times the largest live set is needed, so many times as much is tried, until it is less."""
 
 Key = TypeVar("Key", bound=Hashable)
 
@@ -56,13 +58,20 @@ def arena_of(spans: Mapping[Key, Span]) -> Arena[Key]:
     if not spans:
         return Arena({}, 0, 0)
     problem = _Problem([Span(each.first, each.last, _aligned(each.byte_count)) for each in spans.values()])
-    best: _Placing | None = None
-    for placing in problem.placings():
-        best = placing if best is None or placing.byte_count < best.byte_count else best
-        if best.byte_count == problem.peak:
-            break
-    assert best is not None
+    best = _best(problem.placings(1), problem.peak)
+    if best.byte_count > NEAR * problem.peak:
+        best = min(best, _best(problem.placings(MORE), NEAR * problem.peak), key=lambda each: each.byte_count)
     return Arena(dict(zip(spans, best.offsets, strict=True)), best.byte_count, problem.peak)
+
+
+def _best(placings: Iterator[_Placing], enough: float) -> _Placing:
+    """The smallest of them, or the first that is small enough."""
+    best = next(placings)
+    for placing in placings:
+        if best.byte_count <= enough:
+            break
+        best = placing if placing.byte_count < best.byte_count else best
+    return best
 
 
 def largest_live_set(spans: Mapping[Key, Span]) -> int:
@@ -90,8 +99,8 @@ class _Problem:
         self.loads = _loads(spans)
         self.peak = max(self.loads)
 
-    def placings(self) -> Iterator[_Placing]:
-        """One after the other, those that cost least first; later ones go on from the best of the earlier."""
+    def placings(self, effort: int) -> Iterator[_Placing]:
+        """One after the other, those that cost least first; later ones go on from the best so far, `effort` times as long."""
         found: list[_Placing] = []
         orders = self._orders()
         for order in orders:
@@ -101,7 +110,7 @@ class _Problem:
         for order in orders:
             found.append(self._lowest(order))
             yield found[-1]
-        trials = min(MOST_TRIALS, MOST_PLACED // len(self.spans)) // STARTS
+        trials = effort * min(MOST_TRIALS, MOST_PLACED // len(self.spans)) // STARTS
         chance = random.Random(0)
         for start in sorted(found, key=lambda each: each.byte_count)[:STARTS]:
             yield from self._search(start, trials, chance)

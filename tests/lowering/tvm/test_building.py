@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
-import threading
+import subprocess
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -142,23 +143,36 @@ def test_what_is_not_built_in_time_is_given_up_and_leaves_no_process(monkeypatch
     assert_ended(tmp_path, 1)
 
 
+BUILDING = """
+from dataclasses import replace
+from irc.lowering import find_target
+from irc.lowering.tvm import building
+from irc.lowering.tvm.kernel import Kernel
+from irc.runtime import Worker
+
+building.Worker = lambda name, arguments, module: Worker(name, arguments, "other_worker")
+building.installed_version = lambda: "some"
+building.objects([Kernel(text, 1, 0) for text in "ab"], replace(find_target("cpu:x86-64-v3"), not_here=""), 2)
+"""
+"""A process of its own that builds two kernels: an interrupt is for a whole process, and that of the tests has more to do."""
+
+
 def test_ctrl_c_leaves_no_process_and_no_half_entry(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     worker(
         monkeypatch,
         tmp_path,
         f"import os, pathlib, time\npathlib.Path({str(tmp_path)!r}, f'{{os.getpid()}}.pid').touch()\ntime.sleep(100)",
     )
-
-    def interrupt() -> None:
-        while len(list(tmp_path.glob("*.pid"))) < 2:
+    paths = os.pathsep.join(filter(None, (str(tmp_path), os.environ.get("PYTHONPATH"))))
+    with subprocess.Popen(
+        [sys.executable, "-c", BUILDING], env={**os.environ, "PYTHONPATH": paths}, stderr=subprocess.PIPE, text=True
+    ) as process:
+        while len(list(tmp_path.glob("*.pid"))) < 2 and process.poll() is None:
             time.sleep(0.01)
-        os.kill(os.getpid(), signal.SIGINT)
-
-    waiting = threading.Thread(target=interrupt)
-    waiting.start()
-    with pytest.raises(KeyboardInterrupt):
-        objects([adding(1), adding(2)], CPU, 2)
-    waiting.join()
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+    assert process.returncode
+    assert said.rstrip().endswith("KeyboardInterrupt")
     assert_ended(tmp_path, 2)
     assert not cache_folder().exists() or not list(cache_folder().iterdir())
 

@@ -62,7 +62,7 @@ def test_random_networks_are_played_back_right(seed: int) -> None:
     ]
     program = placed(in_low_order(calls))
     play_back(program.calls, program.arena)
-    assert program.arena.byte_count <= 1.05 * largest_live_set(program.spans)
+    assert program.arena.byte_count <= 1.05 * program.arena.largest_live_set
 
 
 def play_back(calls: Sequence[Call], arena: Arena[Buffer]) -> None:
