@@ -69,6 +69,14 @@ def compile(
     the rewrites undone. `inputs` is an `.npz` file to check with; without it a PyTorch program is checked with the example
     inputs, and for an ONNX model inputs are made up.
 
+    `precision` is `"bf16"`, `"fp16"`, `"int8"`, `"int8-weights"`, `"int4-weights"`, or `"auto"`, which measures what pays and
+    needs `opt_level=3`; inputs and outputs keep their types. `calib` is what to calibrate and to measure the error with: an
+    `.npz` file, a folder of `.npy` or `.npz` files, or an iterable of dicts from input names to arrays; without it samples are
+    made up. `max_error` bounds the distance from the answers in f32 on samples held back, by `metric`: `"l2"` (relative),
+    `"cosine"`, `"top1"`; a metric may also be a function of the outputs, arrays by name (and of the labels beside the inputs,
+    where it takes two), to a number that is better high, and `max_drop` bounds how much less it says than in f32.
+    `program.manifest.precision` tells what was decided and whether the bound was kept.
+
     Raises `irc.IrcError` for what is wrong with the model or the options, `irc.RunError` when the engine fails; both say
     where and what to do.
     """

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TypedDict, TypeGuard, cast
+from typing import Any, TypedDict, TypeGuard, cast
 
 from irc.ir import UsageError, closest, parse_dims, parse_shapes
-from irc.lowering import CompileOptions, Verify
+from irc.lowering import CompileOptions, Precision, Score, Verify, check_precision
 
 Names = Sequence[str] | str
 Paths = Sequence[str | os.PathLike[str]] | str | os.PathLike[str]
@@ -33,6 +33,11 @@ class Options(TypedDict, total=False):
     strict: bool
     verify: str
     inputs: str | os.PathLike[str] | None
+    precision: str | None
+    max_error: float | None
+    max_drop: float | None
+    metric: str | Score | None
+    calib: str | os.PathLike[str] | Iterable[Mapping[str, Any]] | None
 
 
 def compile_options(options: Options) -> CompileOptions:
@@ -46,10 +51,11 @@ def compile_options(options: Options) -> CompileOptions:
     tune_budget = options.get("tune_budget", 60.0)
     _check_numbers(opt_level, threads, rewrite_limit, tune_budget)
     dims, shapes, inputs = options.get("dims", ()), options.get("shapes", ()), options.get("inputs")
+    precision, calib = options.get("precision"), options.get("calib")
     strict = options.get("strict", False)
     if not isinstance(strict, bool):  # pyright: ignore[reportUnnecessaryIsInstance]  # a caller may not check types
         raise UsageError(f"strict cannot be {strict!r}", hint="use True or False")
-    return CompileOptions(
+    chosen = CompileOptions(
         target=options.get("target", "cpu"),
         opt_level=opt_level,
         tune_budget=tune_budget,
@@ -68,7 +74,14 @@ def compile_options(options: Options) -> CompileOptions:
             **({} if spin is None else {"spin": spin}),
             **({} if providers is None else {"providers": _several(providers)}),
         },
+        precision=None if precision is None else Precision.named(precision),
+        max_error=options.get("max_error"),
+        max_drop=options.get("max_drop"),
+        metric=options.get("metric"),
+        calib=Path(calib) if isinstance(calib, (str, os.PathLike)) else calib,
     )
+    check_precision(chosen)
+    return chosen
 
 
 def _check_numbers(opt_level: object, threads: object, rewrite_limit: object, tune_budget: object) -> None:

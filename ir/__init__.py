@@ -16,10 +16,11 @@ from .diagnostics import (
 from .dims import Dim, SymbolicDim
 from .emit import Emitted, emit, save_onnx, to_model
 from .garbage import collector_paused, trim_heap
-from .graph import Attribute, EmptyList, Graph, Op, Use, Value, constant_op
+from .graph import Graph, Op, Use, Value, constant_op
 from .infer import make, refresh
 from .location import Location, SourceOrigin, at, parse_origin, via
-from .reference import Evaluator, evaluate, evaluate_constants
+from .operators import Attribute, EmptyList
+from .reference import Evaluator, evaluate, evaluate_constants, evaluator_of
 from .specialize import parse_dims, parse_shapes, specialize
 from .tensors import SparseTensor, Tensor
 from .types import (
@@ -85,6 +86,7 @@ __all__ = [
     "evaluate",
     "evaluate_constants",
     "evaluate_wide",
+    "evaluator_of",
     "infer",
     "make",
     "parse_dims",

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from .graph import Attribute, Graph, Op, Value, constant_op
+from .graph import Graph, Op, Value, constant_op
 from .infer import refresh
 from .location import at
+from .operators import Attribute
 
 
 def clone_graph(graph: Graph) -> Graph:

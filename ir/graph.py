@@ -7,12 +7,12 @@ operand slots and graph outputs that hold it; every op has a location. The verif
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
 from .dims import Dim
 from .location import Location
-from .tensors import SparseTensor, Tensor
+from .operators import CONSTANT, Attribute, Operator
+from .tensors import Tensor
 from .types import UNKNOWN, TensorType, Type
 
 
@@ -85,38 +85,20 @@ class Value:
         return f"%{self.name or '?'} : {self.type}"
 
 
-@dataclass(frozen=True, slots=True)
-class EmptyList:
-    """An attribute that is a list without elements; the kind is kept because nothing else would tell it."""
+class Op(Operator):
+    """One operation: an operator, the values it takes and makes, and where it came from.
 
-    kind: str
-
-
-Scalar: TypeAlias = "int | float | str | bytes | Tensor | SparseTensor | Graph | Type"
-Attribute: TypeAlias = "Scalar | tuple[Scalar, ...] | EmptyList"
-
-CONSTANT = "Constant"
-
-
-class Op:
-    """One operation: what it is (`domain`, `name`, `version`), what it takes and makes, and where it came from.
-
-    `domain` is "" for ONNX's own operator set, `version` is None when the canonical opset defines the op; otherwise the
-    opset that does. An absent optional operand is None; an absent optional result is a value nobody uses.
+    An absent optional operand is None; an absent optional result is a value nobody uses.
     """
 
     __slots__ = (
         "_owns_bodies",
-        "attributes",
-        "domain",
         "graph",
         "location",
-        "name",
         "next",
         "operands",
         "prev",
         "results",
-        "version",
     )
 
     def __init__(
@@ -130,10 +112,7 @@ class Op:
         domain: str = "",
         version: int | None = None,
     ) -> None:
-        self.domain = domain
-        self.name = name
-        self.version = version
-        self.attributes: dict[str, Attribute] = dict(attributes)
+        super().__init__(name, attributes, domain, version)
         self.location = location
         self.graph: Graph | None = None
         self.prev: Op | None = None
@@ -151,31 +130,10 @@ class Op:
                     self._owns_bodies = True
 
     @property
-    def qualified_name(self) -> str:
-        """`Conv`, or `com.microsoft::Gelu` outside ONNX's own domain, with the opset where it is not the canonical one."""
-        if not self.domain and self.version is None:
-            return self.name
-        if self.version is not None:
-            return f"{self.domain or 'ai.onnx'}@{self.version}::{self.name}"
-        return f"{self.domain}::{self.name}"
-
-    @property
     def result(self) -> Value:
         """The only result; an op with several has none to single out."""
         (only,) = self.results
         return only
-
-    @property
-    def is_constant(self) -> bool:
-        """Whether this op is a dense constant."""
-        return self.name == CONSTANT and not self.domain and "value" in self.attributes
-
-    @property
-    def value(self) -> Tensor:
-        """The tensor of a constant op."""
-        tensor = self.attributes["value"]
-        assert isinstance(tensor, Tensor)
-        return tensor
 
     @property
     def bodies(self) -> list[Graph]:
@@ -190,10 +148,6 @@ class Op:
         if len(self.results) == 1:  # asked of every op that anything happens to, and most have one
             return not self.results[0].uses
         return not any(result.uses for result in self.results)
-
-    def is_a(self, *names: str) -> bool:
-        """Whether this is one of these ops of ONNX's own domain at the canonical opset."""
-        return self.name in names and not self.domain and self.version is None
 
     def operand(self, index: int) -> Value | None:
         """Operand `index`, or None when it is absent."""
@@ -221,27 +175,6 @@ class Op:
         self.operands[index] = value
         if value is not None:
             value.uses[use] = None
-
-    def integer(self, name: str, default: int) -> int:
-        """An int attribute, or `default` where it is not given."""
-        value = self.attributes.get(name, default)
-        assert isinstance(value, int)
-        return value
-
-    def string(self, name: str, default: str) -> str:
-        """A string attribute, or `default` where it is not given."""
-        value = self.attributes.get(name, default)
-        if isinstance(value, bytes):  # no UTF-8, so nothing an op knows
-            return value.decode(errors="replace")
-        assert isinstance(value, str)
-        return value
-
-    def integers(self, name: str) -> tuple[int, ...] | None:
-        """A list-of-int attribute, or None where it is not given."""
-        value = self.attributes.get(name)
-        if isinstance(value, EmptyList):
-            return ()
-        return tuple([v for v in value if isinstance(v, int)]) if isinstance(value, tuple) else None
 
     def drop_operands(self) -> None:
         """Stop using all operands, also inside bodies; part of erasing."""

@@ -13,7 +13,8 @@ from onnx import shape_inference
 from . import dialect, proto, schema, shapes
 from .diagnostics import ModelError
 from .dims import SymbolicDim
-from .graph import Attribute, EmptyList, Graph, Op, Value, bodies_of
+from .graph import Graph, Op, Value, bodies_of
+from .operators import Attribute, EmptyList
 from .tensors import SparseTensor, Tensor
 from .types import (
     UNKNOWN,

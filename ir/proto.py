@@ -9,7 +9,8 @@ from onnx import AttributeProto, TensorProto, TypeProto
 
 from .diagnostics import ModelError
 from .dims import Dim, SymbolicDim, named
-from .graph import Attribute, EmptyList, Graph
+from .graph import Graph
+from .operators import Attribute, EmptyList
 from .tensors import SparseTensor, Tensor
 from .types import (
     BY_ONNX_CODE,
@@ -166,7 +167,7 @@ def attribute_message(
 def _fill_list(
     message: AttributeProto, items: tuple[object, ...], graph_message: Callable[[Graph], onnx.GraphProto] | None
 ) -> None:
-    first = items[0]
+    first = items[0] if items else 0  # an empty tuple is one of integers, as perm of a scalar; others are an EmptyList
     if isinstance(first, int):
         message.type = AttributeProto.INTS
         message.ints.extend(i for i in items if isinstance(i, int))

@@ -24,13 +24,14 @@ _KEPT_INLINE = frozenset(d for d in DType if d.numpy.kind not in "fiub" or d.bit
 class Evaluator:
     """A graph ready to be evaluated on one feed after another. Making one raises EvaluationError with the engine's reason."""
 
-    def __init__(self, graph: Graph, opset: int | None = None) -> None:
+    def __init__(self, graph: Graph, opset: int | None = None, threads: int = 1) -> None:
         import onnxruntime as ort
 
         ort.set_default_logger_severity(4)
         options = ort.SessionOptions()
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-        options.intra_op_num_threads = 1
+        options.intra_op_num_threads = threads
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # whoever reads the results works meanwhile
         options.enable_cpu_mem_arena = False  # what is let go goes back to the system at once
         options.add_session_config_entry("session.disable_prepacking", "1")  # one or two runs do not pay for copied weights
         emitted = emit(graph, opset=opset, keep_inline=_KEPT_INLINE)
@@ -65,10 +66,24 @@ def evaluate(graph: Graph, feeds: Mapping[str, Array] | None = None) -> list[Any
     try:
         return Evaluator(graph).run(feeds or {})
     except EvaluationError:
-        # Some kernels end before the canonical opset (Random*, RoiAlign); a graph that fits an older one runs there.
-        if not all(op.domain or schema.fits(op, OLDER_OPSET) for op in graph.walk()):
+        if not _fits_older(graph):
             raise
     return Evaluator(graph, OLDER_OPSET).run(feeds or {})
+
+
+def evaluator_of(graph: Graph, threads: int = 1) -> Evaluator:
+    """A graph ready to be evaluated, with the kernels of an older opset where it needs them. Raises EvaluationError."""
+    try:
+        return Evaluator(graph, threads=threads)
+    except EvaluationError:
+        if not _fits_older(graph):
+            raise
+    return Evaluator(graph, OLDER_OPSET, threads)
+
+
+def _fits_older(graph: Graph) -> bool:
+    """Some kernels end before the canonical opset (Random*, RoiAlign); a graph that fits an older one runs there."""
+    return all(op.domain or schema.fits(op, OLDER_OPSET) for op in graph.walk())
 
 
 def evaluate_constants(graph: Graph) -> list[Tensor]:
@@ -104,4 +119,4 @@ def reason(error: Exception) -> str:
     return text.split(" : ", 2)[-1] if text.startswith("[ONNXRuntimeError]") else text
 
 
-__all__: Sequence[str] = ["Evaluator", "evaluate", "evaluate_constants", "reason"]
+__all__: Sequence[str] = ["Evaluator", "evaluate", "evaluate_constants", "evaluator_of", "reason"]

@@ -10,8 +10,9 @@ from onnx.defs import OpSchema
 
 from . import dialect, schema
 from .diagnostics import ModelError, VerifyError, closest
-from .graph import Attribute, EmptyList, Graph, Op, Use, Value
+from .graph import Graph, Op, Use, Value
 from .location import Location
+from .operators import Attribute, EmptyList
 from .tensors import SparseTensor, Tensor
 from .types import MapType, OptionalType, SequenceType, SparseType, TensorType, UnknownType
 

@@ -15,7 +15,8 @@ from onnx.reference.op_run import OpRun
 from .cost import cost_of
 from .diagnostics import EvaluationError
 from .emit import to_model
-from .graph import Attribute, Graph, Op, Value, constant_op
+from .graph import Graph, Op, Value, constant_op
+from .operators import Attribute
 from .reference import reason
 from .tensors import Array, Tensor
 from .types import DType, TensorType, Type

@@ -9,12 +9,15 @@ from .engines import ENGINES, find_engine, settings_of
 from .managers import pass_manager, rewrite_checker
 from .options import CompileOptions
 from .partition import MOST_PIECES, Piece, Refusal, partition, refusals, why_not_cut
+from .precision.metrics import METRICS
+from .precision.options import Precision, Score, check_precision
 from .targets import FAMILIES, TARGETS, Kind, Target, find_target
 from .verification import Agreement, Probe, Verify, check, distance, probe_of, random_outputs
 
 __all__ = [
     "ENGINES",
     "FAMILIES",
+    "METRICS",
     "MOST_PIECES",
     "TARGETS",
     "Agreement",
@@ -30,14 +33,17 @@ __all__ = [
     "Partial",
     "Particular",
     "Piece",
+    "Precision",
     "Probe",
     "Refusal",
+    "Score",
     "Target",
     "Timing",
     "Varied",
     "Verdict",
     "Verify",
     "check",
+    "check_precision",
     "compile_graph",
     "compile_model",
     "distance",

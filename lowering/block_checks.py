@@ -33,7 +33,7 @@ def at_block_sizes(probe: Probe | str, graph: Graph, lowered: Graph, engines: It
     if sum(np.size(each) for each in feeds.values()) > LARGEST_PROBE:
         return probe
     try:
-        return replace(probe, more=(Probe(feeds, evaluate(graph, feeds), probe.inputs),))
+        return replace(probe, more=(Probe(feeds, evaluate(graph, feeds), probe.inputs, (), probe.allowance),))
     except EvaluationError:  # what the reference cannot say is not compared
         return probe
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from irc.ir import Graph
 from irc.passes import PassRecord, Undone
-from irc.runtime import Decision, Placement, Program
+from irc.runtime import Decision, Placement, PrecisionReport, Program
 
 from .verification import Agreement
 
@@ -44,7 +44,8 @@ class Compiled:
     those found to change answers, and therefore not done; of `unchecked` ones nothing could be said, because the reference
     runs neither side. `decisions` are the candidates that were measured, in the order they were tried.
     Everything is about the program for all sizes; `variants` are those for some, which are made alike. Where inputs have
-    defaults, it may be about calls that override none, and `overriding` is what was made for the others.
+    defaults, it may be about calls that override none, and `overriding` is what was made for the others. `precision` says what
+    became of the one that was asked for.
     """
 
     program: Program
@@ -60,6 +61,7 @@ class Compiled:
     decisions: Sequence[Decision] = ()
     variants: Sequence[CompiledVariant] = ()
     overriding: CompiledVariant | None = None
+    precision: PrecisionReport | None = None
 
     @property
     def failures(self) -> list[PassRecord]:

@@ -10,6 +10,7 @@ from irc.runtime import OptionValue
 from .engine import Engine, Partial, Tunable
 from .onnxruntime import OnnxRuntime
 from .openvino import OpenVino
+from .options import CompileOptions
 from .targets import Target
 from .tvm import Tvm
 
@@ -24,6 +25,22 @@ def find_engine(name: str) -> Engine:
             return engine
     hint = closest(name, [e.name for e in ENGINES]) or f"known engines: {', '.join(e.name for e in ENGINES)}"
     raise UsageError(f"there is no engine '{name}'", hint=hint)
+
+
+def choose_engine(options: CompileOptions, target: Target) -> Engine:
+    """The engine asked for, or the usual one. Raises UnsupportedError where it does not serve the target."""
+    engine = ENGINES[0] if options.engine is None else find_engine(options.engine)
+    serves = engine.serves(target)
+    if serves:
+        return configured(engine, options.engine_options)
+    others = [each.name for each in ENGINES if each.serves(target)]
+    hint = f"use --engine {others[0]}" if others else "use --target cpu"
+    raise UnsupportedError(f"{engine.name} does not serve the target {target.name}: {serves.reason}", hint=hint)
+
+
+def usual_engine(target: Target) -> Engine:
+    """The first engine that serves a target which some engine serves."""
+    return next(each for each in ENGINES if each.serves(target))
 
 
 def settings_of(engine: Engine, opt_level: int, target: Target) -> Sequence[Mapping[str, OptionValue]]:

@@ -38,7 +38,7 @@ def pass_manager(
 ) -> PassManager:
     """The manager for the pipeline that the options name: `passes` where given, else the level's own.
 
-    `strictest` is the loosest contract allowed, by default the level's.
+    `strictest` is the loosest contract allowed, by default the level's; beyond that, passes that are named may go as far.
 
     Raises UsageError for a name to disable that does not exist, and for a pass whose contract the level does not allow.
     """
@@ -50,8 +50,8 @@ def pass_manager(
     passes = LEVELS[f"O{options.opt_level}"] if options.passes is None else known.pipeline(options.passes)
     allowed = Contract.EXACT if options.opt_level <= 1 else Contract.REASSOCIATING
     for one in passes:
-        if one.contract > allowed:
-            hint = "use -O2" if one.contract is Contract.REASSOCIATING else "no level runs what changes answers"
+        if one.contract > max(allowed, allowed if strictest is None else strictest):
+            hint = "use -O2" if one.contract is Contract.REASSOCIATING else "`irc opt -O2` runs what changes answers"
             raise UsageError(f"pass '{one.name}' is {one.contract.text}, which O{options.opt_level} does not allow", hint=hint)
     return PassManager(
         passes,

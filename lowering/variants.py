@@ -17,13 +17,13 @@ import numpy as np
 
 from irc.ir import Graph, IrcError, UsageError, clone_graph, specialize
 from irc.passes import registry
-from irc.runtime import PLAN, EngineFiles, Manifest, Program, RunError, Source, read_inputs
+from irc.runtime import PLAN, EngineFiles, Manifest, Program, RunError, read_inputs
 
 from .compiled import Compiled, CompiledVariant, Timing
+from .job import Job
 from .options import CompileOptions
 from .plans import Made, assemble
 from .signatures import input_entries
-from .targets import Target
 from .tuning.building import Builder
 from .tuning.candidates import named
 from .verification import check, probe_of
@@ -133,16 +133,16 @@ def _more_notes(whole: Compiled, other: Compiled, when: str) -> list[str]:
     return [f"{when}: {each}" for each in (*other.notes, *failures) if each not in whole.notes]
 
 
-def rebuilt(
-    winner: str, graph: Graph, options: CompileOptions, target: Target, source: Source | None, examples: Feeds | None
-) -> Compiled | None:
+def rebuilt(winner: str, graph: Graph, job: Job) -> Compiled | None:
     """A graph compiled as the candidate that won for another, checked; None where that cannot be or answers otherwise."""
+    options, target = job.options, job.target
     candidate = named(winner, options, target)
-    probe = probe_of(graph, options.inputs, examples)
+    probe = probe_of(graph, options.inputs, job.examples)
     if candidate is None or isinstance(probe, str):
         return None
     try:
-        built = Builder(graph, options, target, registry(options.load), (), source).build(candidate)
+        builder = Builder(graph, options, target, registry(options.load), (), job.source, job.strictest)
+        built = builder.build(candidate)
         start = time.perf_counter()
         program = built.load()
     except (IrcError, RunError):  # what is wrong is said where it is compiled by rules

@@ -71,12 +71,16 @@ class Agreement:
 
 @dataclass(frozen=True)
 class Probe:
-    """Inputs, what the reference makes of them, and where they are from; `more` are others, for other sizes."""
+    """Inputs, what the reference makes of them, and where they are from; `more` are others, for other sizes.
+
+    `allowance` is how far answers may be from these, where that is more than rounding comes to.
+    """
 
     feeds: Mapping[str, Any]
     answers: Sequence[Any]
     inputs: str = MADE_UP
     more: tuple[Probe, ...] = ()
+    allowance: float = 0.0
     _exact: list[Sequence[Any] | None] = field(default_factory=list[Sequence[Any] | None], repr=False, compare=False)
 
     def exact_answers(self, graph: Graph) -> Sequence[Any] | None:
@@ -113,10 +117,17 @@ def probe_of(graph: Graph, inputs: Path | None, examples: Mapping[str, Any] | No
         trim_heap()  # the reference has had all weights once, and the program is going to
 
 
-def probing(graph: Graph, inputs: Path | None, examples: Mapping[str, Any] | None = None) -> Callable[[], Probe | str]:
+def allowing(probe: Probe | str, allowance: float) -> Probe | str:
+    """A probe whose answers may be so far off."""
+    return probe if isinstance(probe, str) else replace(probe, allowance=allowance)
+
+
+def probing(
+    graph: Graph, inputs: Path | None, examples: Mapping[str, Any] | None = None, allowance: float = 0.0
+) -> Callable[[], Probe | str]:
     """`probe_of`, begun beside what its caller does meanwhile; to be called for what it gives or raises."""
     thread = ThreadPoolExecutor(1, "irc-reference")
-    result = thread.submit(probe_of, graph, inputs, examples).result
+    result = thread.submit(lambda: allowing(probe_of(graph, inputs, examples), allowance)).result
     thread.shutdown(wait=False)
     return result
 
@@ -190,7 +201,7 @@ def check_answers(answers: Mapping[str, Any], graph: Graph, probe: Probe) -> Agr
         if name in random:
             continue
         found = distance(wanted, answers[name])
-        bound = QUANTIZED_TOLERANCE if quantized else _bound(graph.outputs[index], half)
+        bound = max(probe.allowance, QUANTIZED_TOLERANCE if quantized else _bound(graph.outputs[index], half))
         step = _step(graph.outputs[index]) if quantized else None
         good = found <= bound or (step is not None and isfinite(found) and _largest_gap(wanted, answers[name]) <= step)
         disputed = not good and found <= WORST_DISPUTE

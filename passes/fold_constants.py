@@ -27,6 +27,8 @@ from irc.ir import (
 )
 
 from .base import Application, Context, Contract, LimitReached, Pass, refresh_from
+from .codebooks import is_codebook_op
+from .precision.sites import is_narrow_weight
 
 EVALUATION_BYTES = 1 << 28
 VIEW_BYTES = 1 << 10
@@ -151,6 +153,8 @@ class FoldConstants(Pass, name="fold-constants", contract=Contract.EXACT):
 
 def _is_determined(op: Op, known: set[Value]) -> bool:
     if op.bodies or op.version is not None or op.is_a(*_QUANTIZATION) or not schema.is_deterministic(op):
+        return False
+    if is_narrow_weight(op) or is_codebook_op(op):
         return False
     if any(v is not None and v.constant is None and v not in known for v in op.operands):
         return False

@@ -15,6 +15,7 @@ from irc.ir import Graph, UsageError
 
 from .base import Context, Contract, Pass
 from .canonicalize import Canonicalize
+from .compression import LowRank, PruneChannels, PruneWeights, ShareWeights
 from .cse import CommonSubexpressions
 from .dead_code import DeadCode
 from .fold_constants import FoldConstants
@@ -23,6 +24,7 @@ from .language import read_rules
 from .layout import Layout
 from .merge_products import MergeProducts
 from .pipeline import parse_pipeline
+from .precision import Narrow, QuantizeWeights
 from .rewriter import Rewriter, Rule
 from .rules import Rules
 
@@ -36,6 +38,12 @@ PASSES: tuple[type[Pass], ...] = (
     MergeProducts,
     Fuse,
     Unfuse,
+    Narrow,
+    QuantizeWeights,
+    PruneChannels,
+    PruneWeights,
+    LowRank,
+    ShareWeights,
 )
 
 # Folding comes before canonicalization, which reads constants, and after it again, because canonical forms expose new ones.

@@ -60,6 +60,7 @@ if TYPE_CHECKING:
     from .onnxruntime_executor import OnnxRuntimeOptions
     from .openvino_executor import BIN_FILE, OPS_FILE, XML_FILE, OpenVinoOptions
     from .plan import PLAN, PLAN_FILE, Plan, Step, Variant
+    from .precision import PrecisionChoice, PrecisionReport, PrecisionRow
     from .profiling import PROFILERS, Call, Kernel, Part, Passed, Profile
     from .program import Program, load
     from .provenance import Provenance
@@ -92,6 +93,9 @@ __all__ = [
     "PassRecord",
     "Placement",
     "Decision",
+    "PrecisionReport",
+    "PrecisionRow",
+    "PrecisionChoice",
     "NodeCount",
     "FileRecord",
     "OptionValue",
@@ -240,6 +244,7 @@ _HOMES = {
     "onnxruntime_executor": ("OnnxRuntimeOptions",),
     "openvino_executor": ("BIN_FILE", "OPS_FILE", "OpenVinoOptions", "XML_FILE"),
     "plan": ("PLAN", "PLAN_FILE", "Plan", "Step", "Variant"),
+    "precision": ("PrecisionChoice", "PrecisionReport", "PrecisionRow"),
     "profiling": ("PROFILERS", "Call", "Kernel", "Part", "Passed", "Profile"),
     "program": ("Program", "load"),
     "provenance": ("Provenance",),

@@ -9,6 +9,7 @@ from typing import ClassVar, Literal, TypeAlias, get_args
 
 from .dtypes import ELEMENT_TYPES
 from .errors import ArtifactError
+from .precision import PrecisionReport
 from .strict_json import Fields, Json, canonical, parse_object
 
 SCHEMA = 1
@@ -202,7 +203,8 @@ class Manifest:
     """Everything an artifact knows about itself besides its files.
 
     `engine` names the executor; `engine_options` are read by that executor. `dims_must_agree` names the symbolic dims
-    that have to have one value wherever they occur among the inputs. `files` is filled by whoever writes the artifact.
+    that have to have one value wherever they occur among the inputs. `precision` is there where one was asked for. `files` is
+    filled by whoever writes the artifact.
     """
 
     engine: str
@@ -218,12 +220,14 @@ class Manifest:
     placement: tuple[Placement, ...] = ()
     nodes: NodeCount | None = None
     decisions: tuple[Decision, ...] = ()
+    precision: PrecisionReport | None = None
     files: Mapping[str, FileRecord] = field(default_factory=dict[str, FileRecord])
 
     NAME: ClassVar[str] = "manifest.json"
 
     def to_json(self) -> Json:
         """The manifest as JSON."""
+        lowered: dict[str, Json] = {} if self.precision is None else {"precision": self.precision.to_json()}
         return {
             "schema": SCHEMA,
             "engine": self.engine,
@@ -239,6 +243,7 @@ class Manifest:
             "placement": [each.to_json() for each in self.placement],
             "nodes": self.nodes.to_json() if self.nodes else None,
             "decisions": [each.to_json() for each in self.decisions],
+            **lowered,
             "files": {name: record.to_json() for name, record in self.files.items()},
         }
 
@@ -275,6 +280,7 @@ class Manifest:
             placement=fields.objects("placement", Placement.from_json),
             nodes=fields.optional_object("nodes", NodeCount.from_json),
             decisions=fields.objects("decisions", Decision.from_json),
+            precision=fields.optional_object("precision", PrecisionReport.from_json),
             files=fields.table("files", FileRecord.from_json),
         )
         fields.finish()

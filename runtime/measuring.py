@@ -21,7 +21,8 @@ class Contestant:
     """Something to measure: an `.irc` artifact, or an `.onnx` file, which runs in `engine` by itself.
 
     `optimize` False runs an `.onnx` file in ONNX Runtime with every optimization off; on an artifact both have no meaning. In
-    OpenVINO a file runs in f32, for the shortest time of a call.
+    OpenVINO a file runs for the shortest time of a call: with the engine `openvino` in f32, with `openvino-default` in what
+    OpenVINO itself prefers.
     """
 
     name: str

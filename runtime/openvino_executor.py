@@ -203,11 +203,19 @@ def _check_range(name: str, array: Any) -> None:
 _ELEMENTS = {"boolean": "bool", "i8": "i8", "u8": "u8", "i32": "i32", "i64": "i64", "f16": "f16", "f32": "f32", "f64": "f64"}
 
 
-def plain_run(model: Any, threads: int | None) -> tuple[Any, tuple[SignatureEntry, ...], list[str]]:
-    """A model as somebody runs it who has nothing but OpenVINO, in f32: how to, its inputs, the names of its outputs."""
+def plain_run(
+    model: Any, threads: int | None, precision: str | None = "f32"
+) -> tuple[Any, tuple[SignatureEntry, ...], list[str]]:
+    """A model as somebody runs it who has nothing but OpenVINO: how to, its inputs, the names of its outputs.
+
+    It computes in `precision`; None is what OpenVINO itself prefers on this processor.
+    """
     import openvino
 
-    compiled: Any = openvino.compile_model(model, "CPU", _properties(OpenVinoOptions(threads=threads)))
+    properties = _properties(OpenVinoOptions(threads=threads, precision=precision or "f32"))
+    if precision is None:
+        del properties["INFERENCE_PRECISION_HINT"]
+    compiled: Any = openvino.compile_model(model, "CPU", properties)
     request = compiled.create_infer_request()
     inputs: list[SignatureEntry] = []
     for port in compiled.inputs:

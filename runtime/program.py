@@ -53,6 +53,11 @@ class Program:
         """A program for another machine: it can be saved, and running it raises EngineFailure with `reason`."""
         return Program(manifest, files, Elsewhere(manifest.target, reason))
 
+    def saying(self, manifest: Manifest) -> Program:
+        """The same program, which says `manifest` of itself; it has the engine of this one, which is not used any more."""
+        assert self._executor is not None
+        return Program(manifest, self._open_files(), self._executor, self._threads)
+
     @property
     def manifest(self) -> Manifest:
         """What the program says of itself."""

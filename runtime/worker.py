@@ -62,7 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--dim", action="append", default=[])
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--seconds", type=float, default=0.4)
-    parser.add_argument("--engine", choices=("onnxruntime", "openvino"), default="onnxruntime")
+    parser.add_argument("--engine", choices=("onnxruntime", "openvino", "openvino-default"), default="onnxruntime")
     parser.add_argument("--no-optimize", action="store_true")
     return parser
 
@@ -100,7 +100,7 @@ def _import_engine(options: argparse.Namespace) -> None:
         if _has_onnx_model(options.model):
             import_module("onnxruntime")
     else:
-        import_module(options.engine)
+        import_module(options.engine.partition("-")[0])
 
 
 def _has_onnx_model(artifact: Path) -> bool:
@@ -135,7 +135,7 @@ def _load(options: argparse.Namespace) -> _Loaded:
         return _Loaded(
             lambda feeds: list(program_run(feeds).values()), program.inputs, names, options.threads, program.run_timed
         )
-    if options.engine == "openvino":
+    if options.engine != "onnxruntime":
         return _load_in_openvino(options)
     import onnxruntime
 
@@ -162,7 +162,8 @@ def _load_in_openvino(options: argparse.Namespace) -> _Loaded:
 
     try:
         model = openvino.Core().read_model(options.model)
-        run, inputs, outputs = plain_run(model, options.threads)
+        precision = "f32" if options.engine == "openvino" else None
+        run, inputs, outputs = plain_run(model, options.threads, precision)
     except Exception as error:  # OpenVINO's exceptions have no common base but Exception
         raise EngineFailure(f"OpenVINO cannot load it: {reason(error)}") from error
     return _Loaded(run, inputs, outputs, options.threads)

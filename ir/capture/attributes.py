@@ -6,8 +6,8 @@ import numpy as np
 from onnx import AttributeProto
 
 from ..diagnostics import ModelError
-from ..graph import Attribute, EmptyList
 from ..location import Location
+from ..operators import Attribute, EmptyList
 from ..tensors import Tensor
 
 

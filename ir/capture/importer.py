@@ -13,8 +13,9 @@ from onnx import AttributeProto
 
 from .. import infer, proto, schema
 from ..diagnostics import ModelError
-from ..graph import Attribute, EmptyList, Graph, Op, Value, constant_op
+from ..graph import Graph, Op, Value, constant_op
 from ..location import Location, at
+from ..operators import Attribute, EmptyList
 from ..tensors import Tensor
 from ..types import UNKNOWN, TensorType, Type
 from ..verify import check_form, check_op

@@ -14,8 +14,9 @@ import numpy as np
 
 from .. import infer, schema
 from ..diagnostics import UnsupportedError
-from ..graph import Attribute, EmptyList, Graph, Value
+from ..graph import Graph, Value
 from ..location import Location
+from ..operators import Attribute, EmptyList
 from ..tensors import Array, Tensor
 from ..types import UNKNOWN, DType, TensorType, Type
 from ..verify import check_form

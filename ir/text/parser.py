@@ -16,8 +16,9 @@ from lark import Lark, Token, Tree
 from .. import dims, infer, shapes
 from ..diagnostics import ModelError
 from ..dims import Dim
-from ..graph import Attribute, EmptyList, Graph, Op, Scalar, Value, constant_op
+from ..graph import Graph, Op, Value, constant_op
 from ..location import at
+from ..operators import Attribute, EmptyList, Scalar
 from ..proto import LIST_KIND_NAMES
 from ..tensors import SparseTensor, Tensor
 from ..types import BY_TEXT, UNKNOWN, DType, MapType, OptionalType, SequenceType, SparseType, TensorType, Type

@@ -10,8 +10,9 @@ import numpy as np
 
 from .. import dims
 from ..emit import unique_name
-from ..graph import Attribute, EmptyList, Graph, Op, Value
+from ..graph import Graph, Op, Value
 from ..location import Location
+from ..operators import Attribute, EmptyList
 from ..tensors import SparseTensor, Tensor
 from ..types import DType, Type
 

@@ -14,8 +14,7 @@ from irc.runtime import WEIGHTS_FILE, OnnxRuntimeOptions, OptionValue, WeightVie
 
 from ..engine import YES, EngineFiles, Verdict, weight_view
 from ..targets import Kind, Target
-from .forms import RULES, legalize
-from .forms.epilogue import RULES as CPU_ONLY
+from .forms import CPU_ONLY, RULES, legalize
 from .kernels import why_not
 from .package import GPU, install_gpu, package
 
@@ -166,7 +165,7 @@ def _on_cuda(options: Mapping[str, str] | None = None, optimization: str = "all"
 
 
 def _for_gpu(context: Context | None) -> Context:
-    """The context without forms that only CPUs have kernels for; what it counts it counts with the one given."""
+    """The context without forms that are for CPUs; what it counts it counts with the one given."""
     context = Context() if context is None else context
     return replace(context, disabled=context.disabled | {rule.name for rule in CPU_ONLY})
 
@@ -177,6 +176,7 @@ UNTOUCHED = {
     "Gather": 0,
     "com.microsoft::FusedMatMul": 1,
     "com.microsoft::FusedGemm": 1,
+    "com.microsoft::MatMulNBits": 1,
 }
 """The operand of an op that none of ONNX Runtime's optimizers replaces: kernels pack it, or read it where it lies."""
 

@@ -7,7 +7,7 @@ import mmap
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module, metadata
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from xml.etree import ElementTree
 import numpy as np
 
 from irc.ir import Emitted, Graph, Op, UnsupportedError, emit
-from irc.passes import Context, Rule, unfused
+from irc.passes import Context, Rule, is_codebook_op, looked_up, unfused
 from irc.runtime import (
     BIN_FILE,
     OPS_FILE,
@@ -32,6 +32,7 @@ from irc.runtime import (
 
 from ..engine import YES, EngineFiles, Verdict, weight_view
 from ..targets import Kind, Target
+from .halves import PRECISION, is_rounding, without_rounding
 from .legality import why_not
 
 MOST_NAMED = 3
@@ -40,7 +41,7 @@ MOST_NAMED = 3
 
 @dataclass(frozen=True)
 class OpenVino:
-    """OpenVINO with its CPU plugin, in f32."""
+    """OpenVINO with its CPU plugin, in f32 unless the graph is in lower precision throughout."""
 
     name: str = "openvino"
 
@@ -66,7 +67,7 @@ class OpenVino:
         """Whether OpenVINO computes `op` as ONNX means it."""
         if not self.version:
             return Verdict("it is not installed (pip install 'irc-compiler[openvino]')")
-        return Verdict(why_not(op))
+        return YES if is_rounding(op) or is_codebook_op(op) else Verdict(why_not(op))
 
     def settings(self, opt_level: int, target: Target) -> Sequence[Mapping[str, OptionValue]]:
         """One setting, from O2 on: it has none that keeps answers to the bit."""
@@ -92,7 +93,7 @@ class OpenVino:
 
     def lower(self, graph: Graph, target: Target, opt_level: int, context: Context | None = None) -> EngineFiles:
         """The IR of a graph, equal bytes for equal graphs. Raises UnsupportedError where OpenVINO cannot read it."""
-        graph = unfused(graph)
+        graph = looked_up(unfused(graph))
         refused = [(op, verdict) for op in graph.walk() if not op.is_constant and not (verdict := self.takes(op, target))]
         if refused:
             shown = "\n  ".join(f"{op.qualified_name} at {op.location}: {verdict.reason}" for op, verdict in refused[:20])
@@ -100,13 +101,14 @@ class OpenVino:
         signature = self.takes_signature(graph)
         if not signature:
             raise UnsupportedError(f"OpenVINO does not take the model: {signature.reason}", hint="use --engine onnxruntime")
+        graph, precision = without_rounding(graph, target)
         emitted = emit(graph)
         with scratch_folder("openvino") as folder:
             try:
                 files = _converted(emitted, folder)
             except OSError as error:
                 raise no_scratch(folder.parent, error) from error
-        return _with_ops(emitted, files)
+        return replace(_with_ops(emitted, files), options={} if precision == "f32" else {PRECISION: precision})
 
 
 def _converted(emitted: Emitted, folder: Path) -> dict[str, Sequence[bytes | memoryview]]:

@@ -81,7 +81,7 @@ def why_not(op: Op) -> str:
     if op.bodies:
         return "ops with bodies are left to ONNX Runtime"
     for value in (*op.operands, *op.results):
-        reason = "" if value is None or _is_left_out(op, value) else _why_not_type(value)
+        reason = "" if value is None or _is_exempt(op, value) else _why_not_type(value)
         if reason:
             return reason
     different = DIFFERENT.get(op.qualified_name)
@@ -92,9 +92,14 @@ def why_not(op: Op) -> str:
     return _why_not_read(op)
 
 
-def _is_left_out(op: Op, value: Value) -> bool:
-    """Whether an operand is an empty tensor that says that it is not there, as exporters write for the roi of a Resize."""
+def _is_exempt(op: Op, value: Value) -> bool:
+    """Whether the type of an operand does not matter: an empty tensor that says that it is not there, as the roi of a Resize.
+
+    Or a constant of 4 bits that is dequantized, which it knows.
+    """
     kind = value.type
+    if op.is_a("DequantizeLinear") and value.constant is not None and value.constant.dtype in (DType.U4, DType.I4):
+        return True
     return op.name == "Resize" and value is not op.operand(0) and isinstance(kind, TensorType) and kind.shape == (0,)
 
 

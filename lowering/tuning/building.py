@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from irc.ir import Graph, clone_graph
-from irc.passes import Context, Instrument, PassManager, PassRecord, Registry, op_count
+from irc.passes import Context, Contract, Instrument, PassManager, PassRecord, Registry, op_count
 from irc.runtime import Manifest, NodeCount, OptionValue, Program
 from irc.runtime import Source as SourceEntry
 
@@ -64,13 +64,16 @@ class Builder:
         known: Registry,
         instruments: Sequence[Instrument],
         source: SourceEntry | None,
+        strictest: Contract = Contract.REASSOCIATING,
     ) -> None:
+        """`strictest` is what forms of an engine may change."""
         self._graph = graph
         self._options = options
         self._target = target
         self._known = known
         self._instruments = instruments
         self._source = source
+        self._strictest = strictest
         self._before = op_count(graph)
         self._optimized: dict[tuple[str | None, frozenset[str]], tuple[Graph, PassManager, float]] = {}
 
@@ -94,7 +97,7 @@ class Builder:
         options = candidate.options(self._options)
         graph, manager, seconds = self._optimize(options)
         begin = time.perf_counter()
-        forms = Context(disabled=options.disable)
+        forms = Context(disabled=options.disable, strictest=self._strictest)
         pieces = self._pieces(graph, candidate)
         if len(pieces) > 1:
             files = lower_pieces(graph, pieces, self._target, candidate.level, options.engine_options, forms)

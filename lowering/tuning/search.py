@@ -60,12 +60,13 @@ def why_not_measurable(probe: Probe | str) -> str:
     """Why programs cannot be run on the probe in another process, empty when they can."""
     if isinstance(probe, str):
         return probe
-    if all(_is_plain(value) for value in (*probe.feeds.values(), *probe.answers)):
+    if all(is_plain(value) for value in (*probe.feeds.values(), *probe.answers)):
         return ""
     return "it takes or gives what is no array of numbers"
 
 
-def _is_plain(value: object) -> bool:
+def is_plain(value: object) -> bool:
+    """Whether a value is an array of numbers, which another process can be given."""
     return isinstance(value, np.ndarray) and value.dtype.kind in "biufc"  # pyright: ignore[reportUnknownMemberType]
 
 

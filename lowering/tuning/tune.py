@@ -3,53 +3,45 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 from irc.ir import Graph, IrcError, clone_graph
-from irc.passes import Instrument, registry
-from irc.runtime import Decision, Program, RunError, Source
+from irc.passes import registry
+from irc.runtime import Decision, Program, RunError
 
 from ..block_checks import at_block_sizes
 from ..compiled import Compiled, Timing
-from ..options import CompileOptions
-from ..targets import Target
-from ..verification import Agreement, Probe, check, probe_of
+from ..job import Job
+from ..verification import Agreement, Probe, allowing, check, probe_of
 from .building import Builder, Built
 from .candidates import first_candidates, named
 from .records import Record, keep, key_of, recall
 from .search import Search, why_not_measurable
 
 
-def tune(
-    graph: Graph,
-    options: CompileOptions,
-    target: Target,
-    instruments: Sequence[Instrument],
-    source: Source | None,
-    captured_in: float,
-    examples: Mapping[str, Any] | None,
-) -> Compiled | str:
+def tune(graph: Graph, job: Job) -> Compiled | str:
     """The fastest program of a graph, which is left as it is, or why nothing can be measured.
 
     The budget counts from when the model was opened. Raises UsageError for inputs that do not fit the model.
     """
+    options, target, captured_in = job.options, job.target, job.captured_in
     deadline = time.monotonic() - captured_in + options.tune_budget
     pristine = clone_graph(graph)
-    probe = probe_of(pristine, options.inputs, examples)
+    probe = allowing(probe_of(pristine, options.inputs, job.examples), job.allowance)
     reason = why_not_measurable(probe)
     if reason or isinstance(probe, str):
         return reason
-    builder = Builder(pristine, options, target, registry(options.load), instruments, source)
+    known = registry(options.load)
+    builder = Builder(pristine, options, target, known, job.instruments, job.source, job.strictest)
     key = key_of(pristine, options, target, probe.feeds)
     record, note = recall(key)
     if record is not None:
-        known = _from(record, builder, options, target, pristine, probe, captured_in)
+        known = _from(record, builder, job, pristine, probe)
         if known is not None:
             return known
         note = "what was measured before does not hold any more, so it was measured again"
-    found = Search(builder, pristine, probe, deadline, instruments).run(first_candidates(options, target))
+    found = Search(builder, pristine, probe, deadline, job.instruments).run(first_candidates(options, target))
     if isinstance(found, str):
         return found
     start = time.perf_counter()
@@ -70,17 +62,9 @@ def tune(
     return _compiled(built, program, agreement, found.decisions, notes, captured_in, time.perf_counter() - start)
 
 
-def _from(
-    record: Record,
-    builder: Builder,
-    options: CompileOptions,
-    target: Target,
-    graph: Graph,
-    probe: Probe,
-    captured_in: float,
-) -> Compiled | None:
+def _from(record: Record, builder: Builder, job: Job, graph: Graph, probe: Probe) -> Compiled | None:
     """The winner of an earlier search, where it can still be built and still has the right answers."""
-    candidate = named(record.winner, options, target)
+    candidate = named(record.winner, job.options, job.target)
     if candidate is None:
         return None
     try:
@@ -90,12 +74,12 @@ def _from(
         program = built.load()
     except (IrcError, RunError):  # it is searched again, and what is wrong is said there
         return None
-    in_blocks = at_block_sizes(probe, graph, built.graph, [built.candidate.engine], target)
+    in_blocks = at_block_sizes(probe, graph, built.graph, [built.candidate.engine], job.target)
     agreement = check(program, graph, in_blocks if isinstance(in_blocks, Probe) else probe)
     if not agreement.agrees:
         program.close()
         return None
-    return _compiled(built, program, agreement, record.decisions, [], captured_in, time.perf_counter() - start)
+    return _compiled(built, program, agreement, record.decisions, [], job.captured_in, time.perf_counter() - start)
 
 
 def _decided(built: Built, decisions: Sequence[Decision]) -> Built:

@@ -11,20 +11,16 @@ import json
 import math
 import platform
 import sys
-import time
-from collections import deque
 from collections.abc import Iterable, Mapping
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from pathlib import Path
 
 from irc.ir import UnsupportedError
-from irc.runtime import Worker, read_entry, scratch_folder, write_entry
 
 from ..processors import PROCESSORS
 from ..targets import ARM, Kind, Target
 from .adapter import installed_version
 from .kernel import Kernel
+from .making import Maker, Task, made
 
 FORMAT = 1
 """Goes up when `adapter` makes other objects of the same text."""
@@ -41,8 +37,6 @@ LLVM_FEATURES: Mapping[str, tuple[str, ...]] = {
 
 _TRIPLES = {"x86-64": "x86_64-linux-gnu", ARM: "aarch64-linux-gnu"}
 _GENERIC = {"x86-64": "x86-64", ARM: "generic"}
-_TIMEOUT = 300.0
-"""Seconds that TVM may take for one kernel."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,59 +73,12 @@ def objects(kernels: Iterable[Kernel], target: Target, jobs: int, deadline: floa
     llvm, version = llvm_target(target), installed_version()
     if not version:
         raise UnsupportedError("TVM, which makes the kernels, is not installed", hint="pip install 'irc-compiler[tvm]'")
-    entries = {name: _entry(text, llvm, version) for name, text in texts.items()}
-    kept = {name: read_entry(entry).content for name, entry in entries.items()}
-    missing = {name: texts[name] for name, content in kept.items() if content is None}
-    built = _build(missing, llvm, entries, jobs, deadline) if missing else {}
-    return {name: built[name] if content is None else content for name, content in kept.items()}
+    tasks = {name: Task(_entry(text, llvm, version), {"text": text}) for name, text in texts.items()}
+    arguments = (llvm.triple, llvm.processor, *llvm.features)
+    return made(tasks, Maker("building kernels", f"{__package__}.building_worker", arguments), jobs, deadline)
 
 
 def _entry(text: str, llvm: LlvmTarget, version: str) -> str:
     """The name in the cache of the object of a text."""
     parts = (str(FORMAT), version, llvm.triple, llvm.processor, ",".join(llvm.features), text)
     return f"kernel-{hashlib.sha256(json.dumps(parts).encode()).hexdigest()}.o"
-
-
-def _build(
-    texts: Mapping[str, str], llvm: LlvmTarget, entries: Mapping[str, str], jobs: int, deadline: float
-) -> dict[str, bytes]:
-    """Objects by name, built and put in the cache; whatever happens, no process is left behind."""
-    jobs = max(1, min(jobs, len(texts)))
-    # The longest first: a process that gets one last keeps all others waiting.
-    rest = deque(sorted(texts, key=lambda name: (-len(texts[name]), name)))
-    built: dict[str, bytes] = {}
-    workers: list[Worker] = []
-    with scratch_folder("kernels") as folder, ThreadPoolExecutor(jobs) as threads:
-
-        def serve() -> None:
-            arguments = (str(folder), llvm.triple, llvm.processor, *llvm.features)
-            with Worker("building kernels", arguments, f"{__package__}.building_worker") as worker:
-                workers.append(worker)
-                while rest:
-                    try:
-                        name = rest.popleft()
-                    except IndexError:  # another thread was faster
-                        return
-                    built[name] = _ask(worker, name, texts[name], folder, deadline)
-                    write_entry(entries[name], built[name])
-
-        futures = [threads.submit(serve) for _ in range(jobs)]
-        try:
-            for future in wait(futures, return_when=FIRST_EXCEPTION).done:
-                future.result()
-        except BaseException:  # Ctrl-C too: the threads end with their processes
-            rest.clear()
-            for worker in workers:
-                worker.kill()
-            raise
-    return built
-
-
-def _ask(worker: Worker, name: str, text: str, folder: Path, deadline: float) -> bytes:
-    worker.ask(json.dumps({"name": name, "text": text}))
-    fields = worker.answer(min(_TIMEOUT, max(0.0, deadline - time.monotonic())))
-    path = folder / fields.text("file")
-    fields.finish()
-    content = path.read_bytes()
-    path.unlink()
-    return content

@@ -6,39 +6,26 @@ a `failure`. It ends at the end of its input, so with its parent.
 
 from __future__ import annotations
 
-import json
-import os
 import sys
-import tempfile
 from collections.abc import Sequence
-from pathlib import Path
 
-from irc.runtime import parse_object
+from irc.runtime import Fields
 
 from .adapter import object_file
+from .serving import make_files
 
 
 def main(arguments: Sequence[str]) -> int:
     """Build what the lines ask for; the exit code is 0 also where a failure was reported."""
     folder, triple, processor, *features = arguments
-    tempfile.tempdir = folder
-    # TVM imports torch where it finds it, which takes longer than all else, and needs nothing of it to build.
-    sys.modules["torch"] = None  # type: ignore[assignment]  # how Python spells a module that is not there
-    protocol = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # what native code prints must not get between the lines
-    for line in sys.stdin.buffer:
-        fields = parse_object(line, "the kernel")
-        name = fields.text("name")
+
+    def built(name: str, fields: Fields) -> bytes:
         try:
-            content = object_file([fields.text("text")], triple, processor, features)
+            return object_file([fields.text("text")], triple, processor, features)
         except (ValueError, ImportError, OSError) as error:
-            answer = {"failure": f"kernel {name} cannot be built: {error}"}
-        else:
-            Path(folder, f"{name}.o").write_bytes(content)
-            answer = {"file": f"{name}.o"}
-        protocol.write(json.dumps(answer) + "\n")
-        protocol.flush()
-    return 0
+            raise ValueError(f"kernel {name} cannot be built: {error}") from error
+
+    return make_files(folder, "the kernel", built)
 
 
 if __name__ == "__main__":

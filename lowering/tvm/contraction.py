@@ -17,18 +17,15 @@ import hashlib
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from typing import TypeVar
-
-import numpy as np
-from numpy.typing import NDArray
 
 from irc.ir import DType
 
 from .arithmetic import F32, Arithmetic
+from .casting import widened
 from .kernel import Kernel, Writer, product, tir_name
+from .panels import packed_columns
+from .stored import Stored
 from .tiling import Ahead, Extent, Machine, Tiling, choose_tiling
-
-Element = TypeVar("Element", bound=np.generic)
 
 Epilogue = Callable[[Writer, str, str, str], str]
 """The new value of an element of C, given its value, its place in C and its column, counted over all groups; it stands in a
@@ -51,7 +48,8 @@ class Contraction:
     `outer` axes are looped over, of which the first is that of the groups where `groups` is more than 1; `rows` are those of
     the register tile; `reduced` axes are in the order of B's. Offsets are of the first elements. With `columns_in_a` A has the
     columns too, side by side, as in a depthwise convolution. In an arithmetic that sums several products in a lane, sizes,
-    strides and offsets of A and of the reduced axes count lanes; `in_lanes` makes them so.
+    strides and offsets of A and of the reduced axes count lanes; `in_lanes` makes them so. An A that has the columns may lie in
+    another dtype, `a_dtype`, and is widened to f32.
     """
 
     outer: tuple[Axis, ...]
@@ -65,6 +63,7 @@ class Contraction:
     groups: int = 1
     columns_in_a: bool = False
     arithmetic: Arithmetic = F32
+    a_dtype: DType = DType.F32
 
     @property
     def depth(self) -> int:
@@ -85,7 +84,8 @@ class Contraction:
     def key(self) -> str:
         """A name for those that only lie elsewhere: `128x3072x768-1a2b3c4d`, rows, columns, depth, and a digest of the rest."""
         axes = (self.outer, self.rows, self.reduced)
-        said = repr((axes, self.columns, self.groups, self.columns_in_a, self.arithmetic.name))
+        lying = () if self.a_dtype is DType.F32 else (self.a_dtype.text,)
+        said = repr((axes, self.columns, self.groups, self.columns_in_a, self.arithmetic.name, *lying))
         return f"{self.row_count}x{self.columns}x{self.depth}-{hashlib.sha256(said.encode()).hexdigest()[:8]}"
 
     def collapsed(self) -> Contraction:
@@ -100,19 +100,8 @@ class Contraction:
                 axis = Axis(reduced.pop().size * axis.size, axis.in_a)
             if axis.size > 1 or not reduced:
                 reduced.append(axis)
-        return Contraction(
-            tuple(axis for number, axis in enumerate(outer) if axis.size > 1 or (number == 0 and self.groups > 1)),
-            rows,
-            tuple(reduced),
-            self.columns,
-            self.a_size,
-            self.c_size,
-            self.a_offset,
-            self.c_offset,
-            self.groups,
-            self.columns_in_a,
-            self.arithmetic,
-        )
+        kept = (axis for number, axis in enumerate(outer) if axis.size > 1 or (number == 0 and self.groups > 1))
+        return replace(self, outer=tuple(kept), rows=rows, reduced=tuple(reduced))
 
 
 def in_lanes(wanted: Contraction, arithmetic: Arithmetic) -> Contraction | None:
@@ -142,36 +131,6 @@ def _follow(outer: Axis, inner: Axis) -> bool:
     return outer.size == 1 or (inner.size * inner.in_a == outer.in_a and inner.size * inner.in_c == outer.in_c)
 
 
-def packed(weights: NDArray[Element], tiling: Tiling, arithmetic: Arithmetic = F32) -> NDArray[Element]:
-    """B of shape [groups, elements summed, columns] in panels, one row for each group, the last panel filled up with zeros.
-
-    What shares a lane lies side by side: [panels, lanes of a sum, columns of a panel, elements of a lane].
-    """
-    groups, summed, _ = weights.shape
-    result = np.empty((groups, summed * packed_columns(tiling)), weights.dtype)
-    pack(weights, tiling, result, arithmetic)
-    return result
-
-
-def packed_columns(tiling: Tiling) -> int:
-    """Columns of B in panels, those filled up with zeros among them."""
-    return tiling.full_panels * tiling.panel + tiling.tail_panel
-
-
-def pack(weights: NDArray[Element], tiling: Tiling, result: NDArray[Element], arithmetic: Arithmetic = F32) -> None:
-    """As `packed`, into an array of its size."""
-    groups, summed, columns = weights.shape
-    together = arithmetic.together
-    lanes, full = summed // together, columns // tiling.panel
-    split = weights.reshape(groups, lanes, together, columns).transpose(0, 1, 3, 2)
-    rows, inside = result.reshape(groups, -1), full * tiling.panel
-    body = rows[:, : inside * summed].reshape(groups, full, lanes, tiling.panel, together)
-    body[...] = split[:, :, :inside].reshape(groups, lanes, full, tiling.panel, together).transpose(0, 2, 1, 3, 4)
-    tail = rows[:, inside * summed :].reshape(groups, lanes, tiling.tail_panel, together)
-    tail[:, :, : columns - inside] = split[:, :, inside:]
-    tail[:, :, columns - inside :] = 0
-
-
 def tiling_of(wanted: Contraction, machine: Machine) -> Tiling:
     """How a contraction, its axes collapsed, is cut by the model."""
     return choose_tiling(extent_of(wanted), machine)
@@ -190,22 +149,36 @@ def contraction(
     epilogue: Epilogue | None = None,
     result_dtype: DType | None = None,
     ahead: Ahead | None = None,
+    stored: Stored | None = None,
 ) -> Kernel:
     """The kernel of a contraction whose axes are collapsed.
 
     Its pointers are A, B packed, the `operands` of the epilogue (buffers b2, b3, ...), each a dtype and a size, then C, which
-    has the dtype of the sums unless the epilogue makes another, `result_dtype`, of them. `ahead` says what is fetched of B.
+    has the dtype of the sums unless the epilogue makes another, `result_dtype`, of them. `ahead` says what is fetched of B. A
+    B that is `stored` in few bits has more pointers than one.
     """
     writer = Writer()
     arithmetic = wanted.arithmetic
-    writer.buffer(arithmetic.lane, wanted.a_size)
-    writer.buffer(arithmetic.lane, wanted.groups * wanted.depth * packed_columns(tiling))
-    for dtype, size in operands:
+    writer.buffer(wanted.a_dtype if wanted.columns_in_a else arithmetic.lane, wanted.a_size)
+    whole = [(arithmetic.lane, wanted.groups * wanted.depth * packed_columns(tiling))]
+    weights = whole if stored is None else stored.buffers(wanted.depth, packed_columns(tiling))
+    for dtype, size in (*weights, *operands):
         writer.buffer(dtype, size)
     result = writer.buffer(arithmetic.sums if result_dtype is None else result_dtype, wanted.c_size)
     if tiling.lanes in arithmetic.support:
         writer.line(f'T.attr(0, "pragma_import_llvm", {arithmetic.support[tiling.lanes]!r})')
-    return _Writing(writer, wanted, tiling, result, epilogue, ahead).kernel()
+    return _Writing(writer, wanted, tiling, result, epilogue, ahead, stored).kernel()
+
+
+@dataclass(frozen=True, slots=True)
+class _Panel:
+    """A panel of B: its group, its number therein, the buffer it lies in, where, and what is fetched meanwhile, if anything."""
+
+    group: str
+    number: str
+    buffer: str
+    base: str
+    fetched: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,6 +191,7 @@ class _Writing:
     result: str
     epilogue: Epilogue | None
     ahead: Ahead | None
+    stored: Stored | None
 
     def kernel(self) -> Kernel:
         wanted, tiling, writer = self.wanted, self.tiling, self.writer
@@ -232,9 +206,18 @@ class _Writing:
             panel = _part(writer, blocks, share, tiling.panels_per_task, panels)
             group = writer.let("int32", f"{panel} // {tiling.panels}") if wanted.groups > 1 else "0"
             within = writer.let("int32", f"{panel} % {tiling.panels}") if wanted.groups > 1 else panel
+            lying = self._lying(group, within)
             tile = _part(writer, blocks, chunk, tiling.tiles_per_task, tiles)
-            self._panels(tile, group, within, self._fetched(tile, shares, chunks))
+            self._panels(tile, replace(lying, fetched=self._fetched(tile, shares, chunks)))
         return replace(writer.kernel(shares * chunks, wanted.flops), way=f"{wanted.key} {tiling.text}")
+
+    def _lying(self, group: str, number: str) -> _Panel:
+        """Where a panel lies: in B, or on the stack where it is unpacked."""
+        tiling, depth = self.tiling, self.wanted.depth
+        if self.stored is not None:
+            return _Panel(group, number, self.stored.unpacked(self.writer, depth, tiling, number), "0")
+        start = f"{group} * {depth * packed_columns(tiling)} + {number} * {depth * tiling.panel}"
+        return _Panel(group, number, "b1", self.writer.let("int32", start))
 
     def _fetched(self, tile: str, shares: int, chunks: int) -> str:
         """Where in B the first element is that a register tile fetches ahead; empty where it fetches none."""
@@ -254,20 +237,20 @@ class _Writing:
     def _row_tiles(self) -> int:
         return -(-self.wanted.rows.size // self.tiling.tile_rows)
 
-    def _panels(self, tile: str, group: str, panel: str, fetched: str) -> None:
+    def _panels(self, tile: str, panel: _Panel) -> None:
         """The tile for the panel, which is a full one or the last."""
         tiling, writer = self.tiling, self.writer
         if not tiling.rest:
-            self._rows(tile, group, panel, tiling.vectors, tiling.panel, fetched)
+            self._rows(tile, panel, tiling.vectors, tiling.panel)
         elif not tiling.full_panels:
-            self._rows(tile, group, panel, tiling.tail_vectors, tiling.rest, fetched)
+            self._rows(tile, panel, tiling.tail_vectors, tiling.rest)
         else:
-            with writer.block(f"if {panel} < {tiling.full_panels}"):
-                self._rows(tile, group, panel, tiling.vectors, tiling.panel, fetched)
+            with writer.block(f"if {panel.number} < {tiling.full_panels}"):
+                self._rows(tile, panel, tiling.vectors, tiling.panel)
             with writer.block("else"):
-                self._rows(tile, group, panel, tiling.tail_vectors, tiling.rest, fetched)
+                self._rows(tile, panel, tiling.tail_vectors, tiling.rest)
 
-    def _rows(self, tile: str, group: str, panel: str, vectors: int, width: int, fetched: str) -> None:
+    def _rows(self, tile: str, panel: _Panel, vectors: int, width: int) -> None:
         """The tile with all its rows, or with those that are left at the end."""
         writer, rows = self.writer, self.wanted.rows.size
         full, rest = divmod(rows, self.tiling.tile_rows)
@@ -276,24 +259,23 @@ class _Writing:
             outer = writer.let("int32", f"{tile} // {self._row_tiles}")
             place = writer.let("int32", f"{tile} % {self._row_tiles}")
         if not rest:
-            self._tile(outer, group, panel, place, self.tiling.tile_rows, vectors, width, fetched)
+            self._tile(outer, place, panel, self.tiling.tile_rows, vectors, width)
         elif not full:
-            self._tile(outer, group, panel, place, rest, vectors, width, fetched)
+            self._tile(outer, place, panel, rest, vectors, width)
         else:
             with writer.block(f"if {place} < {full}"):
-                self._tile(outer, group, panel, place, self.tiling.tile_rows, vectors, width, fetched)
+                self._tile(outer, place, panel, self.tiling.tile_rows, vectors, width)
             with writer.block("else"):
-                self._tile(outer, group, panel, place, rest, vectors, width, fetched)
+                self._tile(outer, place, panel, rest, vectors, width)
 
-    def _tile(self, outer: str, group: str, panel: str, place: str, rows: int, vectors: int, width: int, fetched: str) -> None:
+    def _tile(self, outer: str, place: str, panel: _Panel, rows: int, vectors: int, width: int) -> None:
         """One register tile: cleared, summed, and stored through the epilogue."""
         writer, wanted, tiling = self.writer, self.wanted, self.tiling
         lanes, row = tiling.lanes, f"{place} * {tiling.tile_rows}"
-        in_a, in_c = self._bases(outer, group)
+        in_a, in_c = self._bases(outer, panel.group)
         a_base = writer.let("int32", f"{wanted.a_offset}{in_a} + {row} * {wanted.rows.in_a}")
-        c_base = writer.let("int32", f"{wanted.c_offset}{in_c} + {row} * {wanted.rows.in_c} + {panel} * {tiling.panel}")
-        group_size = wanted.depth * packed_columns(tiling)
-        b_base = writer.let("int32", f"{group} * {group_size} + {panel} * {wanted.depth * tiling.panel}")
+        first = f"{panel.number} * {tiling.panel}"
+        c_base = writer.let("int32", f"{wanted.c_offset}{in_c} + {row} * {wanted.rows.in_c} + {first}")
         widths = [min(lanes, width - vector * lanes) for vector in range(vectors)]
         arithmetic = wanted.arithmetic
         kind = tir_name(arithmetic.sums)
@@ -301,15 +283,15 @@ class _Writing:
         with writer.loop(rows, "unroll") as i, writer.loop(vectors, "unroll") as j:
             writer.line(f"{sums}[{i}, T.ramp({j} * {lanes}, 1, {lanes})] = T.broadcast({arithmetic.zero}, {lanes})")
         if wanted.columns_in_a:
-            a_base = writer.let("int32", f"{a_base} + {panel} * {tiling.panel}")
-        self._sum(sums, a_base, b_base, rows, widths, fetched)
+            a_base = writer.let("int32", f"{a_base} + {first}")
+        self._sum(sums, a_base, panel, rows, widths)
         for vector, here in enumerate(widths):
             with writer.loop(rows, "unroll") as i, writer.loop(here, "vectorized") as lane:
                 value = writer.let(kind, f"{sums}[{i}, {vector * lanes} + {lane}]")
                 column = f"{vector * lanes} + {lane}"
                 target = f"{c_base} + {i} * {wanted.rows.in_c} + {column}"
                 if self.epilogue is not None:
-                    whole = f"{group} * {wanted.columns} + {panel} * {tiling.panel} + {column}"
+                    whole = f"{panel.group} * {wanted.columns} + {first} + {column}"
                     value = self.epilogue(writer, value, target, whole)
                 writer.line(f"{self.result}[{target}] = {value}")
 
@@ -329,7 +311,7 @@ class _Writing:
             in_c += f" + ({index}) * {axis.in_c}"
         return in_a, in_c
 
-    def _sum(self, sums: str, a_base: str, b_base: str, rows: int, widths: Sequence[int], fetched: str) -> None:
+    def _sum(self, sums: str, a_base: str, panel: _Panel, rows: int, widths: Sequence[int]) -> None:
         """The loops over the reduced axes; their body is unrolled into loads, broadcasts and multiply-adds."""
         writer, lanes = self.writer, self.tiling.lanes
         row_stride = self.wanted.rows.in_a
@@ -340,22 +322,24 @@ class _Writing:
                 in_a = f"{in_a} + {index} * {axis.in_a}"
                 in_b = f"({in_b}) * {axis.size} + {index}"
             if self.ahead is not None:
-                place = f"T.address_of(b1[{fetched} + ({in_b}) * {self.ahead.step}])"
+                place = f"T.address_of(b1[{panel.fetched} + ({in_b}) * {self.ahead.step}])"
                 writer.line(f'T.evaluate(T.call_llvm_intrin("void", "llvm.prefetch", {place}, {FOR_READING}, {IN_L2}, 1))')
             a = writer.let("int32", in_a)
-            b = writer.let("int32", f"{b_base} + ({in_b}) * {len(widths) * lanes}")
+            b = writer.let("int32", f"{panel.base} + ({in_b}) * {len(widths) * lanes}")
             if not self.wanted.columns_in_a:
                 with writer.loop(rows, "unroll") as i, writer.loop(len(widths), "unroll") as j:
                     place = f"{sums}[{i}, T.ramp({j} * {lanes}, 1, {lanes})]"
                     factor = f"T.broadcast(b0[{a} + {i} * {row_stride}], {lanes})"
-                    weights = f"b1[T.ramp({b} + {j} * {lanes}, 1, {lanes})]"
+                    weights = f"{panel.buffer}[T.ramp({b} + {j} * {lanes}, 1, {lanes})]"
                     writer.line(f"{place} = {self.wanted.arithmetic.multiply_add(place, factor, weights, lanes)}")
                 return
+            dtype = self.wanted.a_dtype
             for j, width in enumerate(widths):  # what is behind the last column need not be A's
                 with writer.loop(rows, "unroll") as i:
                     place = f"{sums}[{i}, {_lanes(str(j * lanes), width)}]"
                     factor = f"b0[{_lanes(f'{a} + {i} * {row_stride} + {j * lanes}', width)}]"
-                    writer.line(f"{place} = {place} + {factor} * b1[{_lanes(f'{b} + {j * lanes}', width)}]")
+                    factor = factor if dtype is DType.F32 else widened(factor, dtype, width)
+                    writer.line(f"{place} = {place} + {factor} * {panel.buffer}[{_lanes(f'{b} + {j * lanes}', width)}]")
 
 
 FOR_READING, IN_L2 = 0, 2
@@ -383,8 +367,5 @@ __all__ = [
     "contraction",
     "extent_of",
     "in_lanes",
-    "pack",
-    "packed",
-    "packed_columns",
     "tiling_of",
 ]

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from irc.ir import Graph, Op, UnsupportedError, UsageError
-from irc.passes import Context, Rule, op_count, unfused
+from irc.passes import Context, Rule, looked_up, op_count, unfused
 from irc.runtime import OptionValue
 
 from ..blocks import divided, touched_by_entry, undivided
@@ -17,6 +17,7 @@ from ..targets import Kind, Target
 from . import cuda
 from .adapter import installed_version
 from .legality import why_not, why_not_placed
+from .opening import opened
 from .program import lower
 from .tiling import NEIGHBOURS
 from .ways import AS_MODELLED, TILES, Ways
@@ -105,6 +106,7 @@ class Tvm:
         if target.kind is Kind.CUDA:
             self._check(plain, target)
             return cuda.lower(plain, target)
+        plain = opened(looked_up(plain))
         mapped = mapping_of(plain)
         if isinstance(mapped, Hindrance):
             reason = f"tvm takes sizes that are known ahead, or entries of one dim that it computes apart: {mapped}"

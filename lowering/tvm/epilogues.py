@@ -6,16 +6,18 @@ Law: an operand is read in registers only where its elements lie as those of the
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from irc.ir import DType, Op, Value
 
 from .contraction import Epilogue
+from .expressions import Tree
 from .inplace import lies_as
 from .kernel import Writer, literal, tir_name
-from .lowerer import Lowerer, Tree
+from .lowerer import Lowerer
 from .places import Buffer, Place
 from .regions import Region
+from .scaling import rule_behind_sums
 from .trees import evaluate_tree
 from .views import View
 
@@ -77,10 +79,18 @@ def readable(lowerer: Lowerer, reader: Reader, place: Place, target: Place, op: 
 
 
 @dataclass(frozen=True, slots=True)
-class Sums:
-    """What is made of sums: they are scaled, what is `added` comes to them, then the ops of a tree.
+class Rescaled:
+    """What sums of bytes are in f32: (sum + shift) * scale, both by column, counted over all groups; i32 and f32."""
 
-    The operands are those of `added`, then the streams; buffer `first` of the kernel is the first of them.
+    shift: Place
+    scale: Place
+
+
+@dataclass(frozen=True, slots=True)
+class Sums:
+    """What is made of sums: of bytes they are rescaled; they are scaled, what is `added` comes to them, then the ops of a tree.
+
+    The operands are those of `rescaled`, of `added`, then the streams; buffer `first` of the kernel is the first of them.
     """
 
     added: Sequence[tuple[Stream, float]] = ()
@@ -88,15 +98,21 @@ class Sums:
     tree: Tree | None = None
     scale: float = 1.0
     first: int = 2
+    rescaled: Rescaled | None = None
 
     def epilogue(self) -> Epilogue | None:
         """The same for an element; None where nothing is done."""
-        return None if not self.added and self.tree is None and self.scale == 1.0 else self._written
+        nothing = not self.added and self.tree is None and self.scale == 1.0 and self.rescaled is None
+        return None if nothing else self._written
 
     def _written(self, writer: Writer, value: str, place: str, column: str) -> str:
+        first = self.first
+        if self.rescaled is not None:
+            shifted = f'T.Cast("float32", {value} + b{first}[{column}])'
+            value, first = writer.value("float32", f"{shifted} * b{first + 1}[{column}]"), first + 2
         if self.scale != 1.0:
             value = writer.value("float32", f"{value} * {literal(self.scale, 'float32')}")
-        for number, (stream, scale) in enumerate(self.added):
+        for number, (stream, scale) in enumerate(self.added, start=first):
             read = self._read(writer, stream, number, place, column)
             factor = "" if scale == 1.0 else f" * {literal(scale, 'float32')}"
             value = writer.let("float32", f"{value} + {read}{factor}")
@@ -104,14 +120,14 @@ class Sums:
             return value
         assert self.tree.seed is not None
         names = {self.tree.seed: value}
-        for number, stream in enumerate(self.streams, start=len(self.added)):
+        for number, stream in enumerate(self.streams, start=first + len(self.added)):
             assert stream.value is not None
             names[stream.value] = self._read(writer, stream, number, place, column)
-        return self.tree.evaluate(writer, names)
+        return self.tree.evaluate(writer, names, rule_behind_sums)
 
     def _read(self, writer: Writer, stream: Stream, number: int, place: str, column: str) -> str:
         assert stream.index is not None
-        return writer.let(tir_name(stream.place.dtype), f"b{self.first + number}[{stream.index(place, column)}]")
+        return writer.let(tir_name(stream.place.dtype), f"b{number}[{stream.index(place, column)}]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +144,9 @@ class Ending:
     @property
     def places(self) -> list[Place]:
         """The operands, in order."""
-        return [*(stream.place for stream, _ in self.sums.added), *(stream.place for stream in self.sums.streams)]
+        rescaled = self.sums.rescaled
+        by_column = [] if rescaled is None else [rescaled.shift, rescaled.scale]
+        return [*by_column, *(stream.place for stream, _ in self.sums.added), *(stream.place for stream in self.sums.streams)]
 
     @property
     def sizes(self) -> list[tuple[DType, int]]:
@@ -144,6 +162,14 @@ class Ending:
     def replaceable(self) -> list[Buffer]:
         """Of these buffers, those in whose place the result may be."""
         return [place.buffer for place in self.places if lies_as(place, self.target)]
+
+    def behind(self, more: int) -> Ending:
+        """The same in a kernel with so many more buffers in front of the operands."""
+        return replace(self, sums=replace(self.sums, first=self.sums.first + more))
+
+    def of_bytes(self, rescaled: Rescaled) -> Ending:
+        """The same for sums of bytes."""
+        return replace(self, sums=replace(self.sums, rescaled=rescaled))
 
     @property
     def ops(self) -> tuple[Op, ...]:
@@ -166,7 +192,10 @@ def ending_of(
     scale: float = 1.0,
     first: int = 2,
 ) -> Ending:
-    """How the main op of a region ends, in memory that is made by `allocate`; `read` says how operands are read beside it."""
+    """How the main op of a region ends, in memory that is made by `allocate`; `read` says how operands are read beside it.
+
+    `first` is the kernel's buffer of the first of them.
+    """
     op, tree = region.op, region.tree
     leaves = [] if tree is None else [(leaf, lowerer.place(leaf)) for leaf in tree.leaves]
     target = allocate(region.result)

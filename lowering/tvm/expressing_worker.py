@@ -13,21 +13,16 @@ import os
 import sys
 import time
 
-from irc.runtime import Fields, parse_object
+from irc.runtime import Fields
 
 from .expressing import by_default, express
 from .searching import Machine, by_proposals, search
+from .serving import answer_lines
 
 
 def main() -> int:
     """Answer line by line; the exit code is 0 also where TVM expresses nothing."""
-    sys.modules["torch"] = None  # type: ignore[assignment]  # how Python spells a module that is not there; TVM would import it
-    protocol = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # what native code prints must not get between the lines
-    for line in sys.stdin.buffer:
-        protocol.write(json.dumps(answer(parse_object(line, "the op"))) + "\n")
-        protocol.flush()
-    return 0
+    return answer_lines("the op", answer)
 
 
 def answer(fields: Fields) -> dict[str, str]:

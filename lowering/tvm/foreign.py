@@ -24,8 +24,9 @@ from irc.runtime import EngineFailure, RunError, Worker, read_entry, write_entry
 from ..targets import Target
 from .adapter import installed_version
 from .building import llvm_target
+from .expressions import dtype_of, shape_of
 from .kernel import Kernel
-from .lowerer import Lowerer, dtype_of, shape_of
+from .lowerer import Lowerer
 from .places import Buffer, Place
 from .regions import Region, tree_of
 from .trees import evaluate_tree

@@ -7,7 +7,8 @@ from dataclasses import replace
 
 from irc.ir import DType, Op
 
-from .lowerer import Lowerer, shape_of
+from .expressions import shape_of
+from .lowerer import Lowerer
 from .places import Place
 from .products import Window, window_of
 from .regions import Region

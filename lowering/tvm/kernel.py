@@ -17,12 +17,14 @@ from irc.ir import DType
 
 _APART = ', "tirx.noalias": True'
 """What tells TVM that no two buffers overlap."""
+_LYING_AS = {DType.BOOL: "int8", DType.BF16: "uint16"}
+"""Dtypes that lie in memory as another one."""
 _LARGEST_SINGLE = float(np.finfo(np.float32).max)
 
 
 def tir_name(dtype: DType) -> str:
-    """What TVM calls a dtype; a bool lies in memory as an int8 that is 0 or 1."""
-    return "int8" if dtype is DType.BOOL else dtype.numpy.name
+    """What TVM calls a dtype; a bool lies in memory as an int8 that is 0 or 1, a bf16 as the bits it is."""
+    return _LYING_AS.get(dtype) or dtype.numpy.name
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,18 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from irc.ir import DType, Op, TensorType, Value
+from irc.passes import is_codebook_op
 
 from . import attention, pointwise, reductions
+from .expressions import dtype_of, shape_of
 from .foreign import FOREIGN, why_not_foreign
-from .lowerer import dtype_of, shape_of
 from .movement import MOVEMENT
-from .pointwise import POINTWISE
+from .narrow import is_known
+from .opening import OPENED, why_not_opened
+from .pointwise import HALF_TOO, POINTWISE
 from .quantizing import why_not_quantized
 from .scattering import why_not_indexed
 from .sequences import reduced_axes
 from .shaping import why_not_dropped, why_not_padded, why_not_triangle
 
-TAKEN = frozenset({DType.F32, DType.F64, DType.I64, DType.I32, DType.I8, DType.U8, DType.BOOL})
+TAKEN = frozenset({DType.F32, DType.F64, DType.I64, DType.I32, DType.I8, DType.U8, DType.BOOL, DType.BF16})
 """Element types that lie in the memory of a program."""
 
 LONGEST_RESIZED = 2048
@@ -27,15 +30,30 @@ LARGEST = 1 << 31
 
 
 def why_not(op: Op) -> str:
-    """Why there is no kernel for `op`, as a clause; empty where there is one."""
-    if op.bodies:
-        return "ops with bodies are left to ONNX Runtime"
-    for value in (*op.operands, *op.results):
-        reason = "" if value is None else why_not_placed(value)
-        if reason:
-            return reason
+    """Why there is no kernel for `op`, as a clause; empty where there is one, or none is needed."""
+    if is_known(op) or is_codebook_op(op):
+        return ""
+    if op.qualified_name in OPENED:
+        return why_no_step(op) or why_not_opened(op)
+    if reason := why_no_step(op):
+        return reason
+    if has_halves(op) and op.qualified_name not in HALF_TOO | MOVEMENT.keys() | {"Concat"}:
+        return f"it does not compute in {DType.BF16.text}"
     reason = why_not_ours(op)
     return why_not_foreign(op) if reason and op.qualified_name in FOREIGN else reason
+
+
+def why_no_step(op: Op) -> str:
+    """Why an op can be no step of a program, whatever kernels there are, as a clause; empty where it can."""
+    if op.bodies:
+        return "ops with bodies are left to ONNX Runtime"
+    reasons = (why_not_placed(value) for value in (*op.operands, *op.results) if value is not None)
+    return next(filter(None, reasons), "")
+
+
+def has_halves(op: Op) -> bool:
+    """Whether a value of an op is bf16."""
+    return any(value is not None and dtype_of(value) is DType.BF16 for value in (*op.operands, *op.results))
 
 
 def why_not_ours(op: Op) -> str:
@@ -65,8 +83,18 @@ def why_not_placed(value: Value) -> str:
     return "" if kind.dtype in TAKEN else f"it does not compute in {kind.dtype.text}"
 
 
+def why_not_stashed(op: Op) -> str:
+    """Why a normalization takes its means and variances in no dtype of ours, as a clause; empty where it does."""
+    return "" if op.integer("stash_type", 1) == 1 else "it computes in another dtype"
+
+
+def is_computed(op: Op, index: int) -> bool:
+    """Whether there is an operand that is not known before the program runs."""
+    return op.operand(index) is not None and op.constant_operand(index) is None
+
+
 def _why_not_moved(op: Op) -> str:
-    if op.is_a("Slice") and any(op.operand(i) is not None and op.constant_operand(i) is None for i in range(1, 5)):
+    if op.is_a("Slice") and any(is_computed(op, index) for index in range(1, 5)):
         return "where it starts and ends is not constant"
     return ""
 
@@ -98,7 +126,7 @@ def _gather(op: Op) -> str:
 def _normalization(op: Op) -> str:
     if not all(_is_f32(value) for value in (*op.operands, *op.results[:1])):
         return "it is not f32"
-    return "" if op.integer("stash_type", 1) == 1 else "it computes in another dtype"
+    return why_not_stashed(op)
 
 
 def _softmax(op: Op) -> str:
@@ -133,7 +161,7 @@ def _resize(op: Op) -> str:
 def _reduction(op: Op) -> str:
     kind = op.needed(0).type
     assert isinstance(kind, TensorType)
-    if op.operand(1) is not None and op.constant_operand(1) is None:
+    if is_computed(op, 1):
         return "its axes are computed"
     if kind.dtype not in reductions.TAKEN or (kind.dtype is not DType.F32 and op.name not in reductions.INTEGER_REDUCTIONS):
         return f"it does not reduce {kind.dtype.text}"
@@ -162,7 +190,7 @@ def _group_normalization(op: Op) -> str:
         return "it is not f32"
     if len(shape) < 3 or shape_of(op.needed(1)) != shape[1:2] or shape_of(op.needed(2)) != shape[1:2]:
         return "its scale is not that of channels"
-    return "" if op.integer("stash_type", 1) == 1 else "it computes in another dtype"
+    return why_not_stashed(op)
 
 
 def _batch_normalization(op: Op) -> str:

@@ -6,25 +6,26 @@ that read it and by no other.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from irc.ir import DType, Graph, Op, Tensor, TensorType, Value
+from irc.ir import DType, Graph, Op, Tensor, Value
 
 from .contraction import Contraction
-from .kernel import Kernel, Writer, literal, product, tir_name
+from .expressions import dtype_of, only_user, shape_of
+from .kernel import Kernel, product
 from .loops import elementwise
-from .movement import MOVEMENT, moved
+from .movement import moved
+from .narrow import arithmetic_of, bytes_of, constant_of, content_of, narrow
 from .places import Buffer, Call, Fill, Place, Storage
-from .pointwise import POINTWISE
 from .products import Window, window_of
 from .tiling import Machine, Tiling
 from .views import View
 from .ways import AS_MODELLED, Ways
-from .windows import zeroed
+from .windows import filled
 from .winograd import border_for
 
 LARGEST_SHARED = 1 << 14
@@ -66,6 +67,8 @@ class Lowerer:
     status: Buffer = field(default_factory=lambda: Buffer(DType.I32, 1, Storage.STATUS))
     borders: dict[Value, Border] = field(default_factory=dict[Value, Border])
     _bordered: dict[Value, Border] = field(default_factory=dict[Value, Border])
+    _zeros: dict[Value, int] = field(default_factory=dict[Value, int])
+    _channels: dict[Value, int] = field(default_factory=dict[Value, int])
     _copies: dict[tuple[Value, tuple[int, ...], tuple[int, ...]], Place] = field(
         default_factory=dict[tuple[Value, tuple[int, ...], tuple[int, ...]], Place]
     )
@@ -79,14 +82,33 @@ class Lowerer:
         for index, value in enumerate(self.graph.outputs):
             self._outputs.setdefault(value, index)
         for op in self.graph:
-            weights = op.constant_operand(1) if op.is_a("Conv") else None
+            weights = constant_of(op.needed(1)) if op.is_a("Conv") else None
             if weights is not None:
                 window = window_of(op, weights.shape[2:], shape_of(op.needed(0))[2:])
-                self._want_border(op.needed(0), border_for(op, window, self.machine))
+                image, lying = self.image_of(op), bytes_of(op.needed(0))
+                self._want_border(image, border_for(op, window, self.machine))
+                if lying is not None and image is not op.needed(0):
+                    self._zeros[image] = lying.zero
+                if image is not op.needed(0) and op.integer("group", 1) == 1:
+                    self._channels[image] = _filled_up(weights.shape[1], image)
 
         for op in self.graph:
             if op.is_a("Concat") and not op.result.is_output and len(shape_of(op.result)) > 2:
                 self._join(op)
+
+    def image_of(self, op: Op) -> Value:
+        """The value that the kernel of a Conv reads: what lies behind its operand, where lanes are full of its channels.
+
+        Without groups they are filled up with more of them. Those of a depthwise Conv, each a sum of its own, are widened.
+        """
+        value = op.needed(0)
+        lying, weights, arithmetic = narrow(value), constant_of(op.needed(1)), arithmetic_of(op, self.machine)
+        if lying is None or weights is None or arithmetic is None:
+            return value
+        groups, (outer, inner) = op.integer("group", 1), weights.shape[:2]
+        depthwise = groups > 1 and inner == 1 and outer == groups
+        full = inner > 1 if groups == 1 else inner % arithmetic.together == 0
+        return lying if depthwise or full else value
 
     def _join(self, op: Op) -> None:
         """Note the images that nothing but a Concat reads: they are made where its result will be."""
@@ -127,9 +149,18 @@ class Lowerer:
         key = (dtype, content.tobytes())
         return self.known.small.setdefault(key, Buffer(dtype, content.size, Storage.CONSTANT, _copying(content)))
 
-    def prepared(self, tensor: Tensor, how: Hashable, size: int, fill: Fill) -> Buffer:
+    def know(self, op: Op) -> None:
+        """Place the result of an op that widens a constant; it is made, when compiling, only if somebody reads it so."""
+
+        def fill(target: NDArray[np.uint8]) -> None:
+            target.view(np.float32)[...] = content_of(op.result).reshape(-1)
+
+        buffer = Buffer(DType.F32, product(shape_of(op.result)), Storage.CONSTANT, fill)
+        self.places[op.result] = Place(buffer, View.dense(shape_of(op.result)))
+
+    def prepared(self, tensor: Tensor, how: Hashable, size: int, fill: Fill, dtype: DType = DType.F32) -> Buffer:
         """A buffer of what is made of a constant in one way, such as its packed form; one for all who ask for the same."""
-        return self.known.prepared.setdefault((tensor, how), Buffer(DType.F32, size, Storage.CONSTANT, fill))
+        return self.known.prepared.setdefault((tensor, how), Buffer(dtype, size, Storage.CONSTANT, fill))
 
     def fresh(self, value: Value, view: View | None = None) -> Place:
         """New memory for a value, dense unless a view says how it lies; noted as its place.
@@ -151,7 +182,8 @@ class Lowerer:
         if value.is_output:
             return self.fresh(value)
         like = next((place.view for place in places if place.view.shape == shape), None)
-        if value in self.borders or (like is not None and len(shape) > 2 and like.strides[1] == 1 and shape[1] > 1):
+        is_image = like is not None and len(shape) > 2 and like.strides[1] == 1 and shape[1] > 1
+        if is_image or value in self.borders or value in self._channels:
             return self.fresh_image(value)
         if like is None:
             return self.fresh(value)
@@ -168,7 +200,7 @@ class Lowerer:
             return self.places[value]
         begins, ends = self.borders.get(value, ((0,) * (len(shape_of(value)) - 2),) * 2)
         ops = [] if value.op is None else [value.op]
-        place = self._image(shape_of(value), begins, ends, ops, dtype_of(value))
+        place = self._image(shape_of(value), begins, ends, ops, dtype_of(value), value)
         self.places[value], self._bordered[value] = place, (begins, ends)
         return place
 
@@ -179,20 +211,25 @@ class Lowerer:
         ends: tuple[int, ...],
         ops: Sequence[Op],
         dtype: DType = DType.F32,
+        value: Value | None = None,
     ) -> Place:
-        """Memory with the border zeroed, and the place of what is inside."""
+        """Memory with the border, and what else the readers of a value want, filled, and the place of what is inside."""
         batch, channels, *sizes = shape
         around = [size + begin + end for size, begin, end in zip(sizes, begins, ends, strict=True)]
-        whole = View.dense((batch, *around, channels))
+        wanted = channels if value is None else self._channels.get(value, channels)
+        whole = View.dense((batch, *around, wanted))
         buffer = Buffer(dtype, whole.size)
         slabs: list[View] = []
-        inside = whole
+        inside = whole.sliced(len(whole.shape) - 1, 0, channels)
         for axis, (size, begin, end) in enumerate(zip(sizes, begins, ends, strict=True), start=1):
             slabs += [inside.sliced(axis, 0, begin)] if begin else []
             slabs += [inside.sliced(axis, begin + size, end)] if end else []
             inside = inside.sliced(axis, begin, size)
+        if wanted > channels:
+            slabs = [View.dense((whole.size,))]
         if slabs:
-            self.call(zeroed(buffer.size, slabs, self.machine.lanes), [buffer], ops)
+            content = 0 if value is None else self._zeros.get(value, 0)
+            self.call(filled(buffer.size, slabs, self.machine.lanes, dtype, content), [buffer], ops)
         last = len(whole.shape) - 1
         return Place(buffer, inside.permuted((0, last, *range(1, last))))
 
@@ -200,21 +237,21 @@ class Lowerer:
         """An image with zeros around it, channels side by side where there are more than a few; copied where it is not so."""
         place = self.place(value)
         begins, ends = window.begins, window.ends
-        has = self._bordered.get(value)
+        has, channels = self._bordered.get(value), self._channels.get(value)
         wide = place.view.shape[1] > FEW_CHANNELS and place.view.strides[1] != 1
-        if not wide and not window.is_padded:
+        if not wide and not window.is_padded and channels is None:
             return place
         if has is None or wide or any(a < b for a, b in zip((*has[0], *has[1]), (*begins, *ends), strict=True)):
             key = (value, begins, ends)
             if key not in self._copies:
                 ops = [] if value.op is None else [value.op]
-                self._copies[key] = self._image(place.view.shape, begins, ends, ops)
+                self._copies[key] = self._image(place.view.shape, begins, ends, ops, place.dtype, value)
                 self.copy(place, self._copies[key], ops)
             place = self._copies[key]
         view = place.view
         offset = view.offset - sum(begin * step for begin, step in zip(begins, view.strides[2:], strict=True))
         sizes = (size + begin + end for size, begin, end in zip(view.shape[2:], begins, ends, strict=True))
-        return Place(place.buffer, View((*view.shape[:2], *sizes), view.strides, offset))
+        return Place(place.buffer, View((view.shape[0], channels or view.shape[1], *sizes), view.strides, offset))
 
     def with_channels_last(self, value: Value) -> Place:
         """An image whose channels lie side by side, a copy where they do not."""
@@ -268,6 +305,12 @@ class Lowerer:
         return True
 
 
+def _filled_up(channels: int, image: Value) -> int:
+    """Channels of an image with as many more as fill its last lane."""
+    together = 2 if dtype_of(image) is DType.BF16 else 4
+    return -(-channels // together) * together
+
+
 def _copying(content: NDArray[np.generic]) -> Fill:
     def fill(target: NDArray[np.uint8]) -> None:
         target.view(content.dtype).reshape(content.shape)[...] = content
@@ -275,70 +318,7 @@ def _copying(content: NDArray[np.generic]) -> Fill:
     return fill
 
 
-def shape_of(value: Value) -> tuple[int, ...]:
-    """The shape of a tensor all of whose dims are known."""
-    assert isinstance(value.type, TensorType)
-    assert value.type.shape is not None
-    return tuple(size for size in value.type.shape if isinstance(size, int))
-
-
-def dtype_of(value: Value) -> DType:
-    """The element type of a tensor."""
-    assert isinstance(value.type, TensorType)
-    return value.type.dtype
-
-
-@dataclass(frozen=True, slots=True)
-class Tree:
-    """Pointwise ops that are computed together, element for element: the ops in order, and what they take from memory.
-
-    `seed` is a value that is at hand already, such as the sum of a contraction.
-    """
-
-    ops: tuple[Op, ...]
-    leaves: tuple[Value, ...]
-    seed: Value | None = None
-
-    @property
-    def result(self) -> Value:
-        """What the last of the ops makes."""
-        return self.ops[-1].result
-
-    def evaluate(self, writer: Writer, given: Mapping[Value, str]) -> str:
-        """The result, where the names of the leaves and the seed are given; scalar constants are written as they are."""
-        names = dict(given)
-        for op in self.ops:
-            operands = ["" if each is None else names.get(each) or scalar(each) for each in op.operands]
-            names[op.result] = POINTWISE[op.qualified_name](writer, op, operands)
-        return names[self.result]
-
-
-def scalar(value: Value) -> str:
-    """A constant of one element as text."""
-    tensor = value.constant
-    assert tensor is not None
-    assert tensor.size == 1
-    kind = tir_name(tensor.dtype)
-    return literal(tensor.array.reshape(-1)[0].item(), kind)
-
-
-def is_scalar(value: Value) -> bool:
-    """Whether a value is a constant of one element."""
-    return value.constant is not None and value.constant.size == 1
-
-
-def is_pointwise(op: Op | None) -> bool:
-    """Whether an op computes each element of its result from the elements at the same place."""
-    return op is not None and op.qualified_name in POINTWISE
-
-
-def only_user(value: Value) -> Op | None:
-    """The op that alone uses a value, once; None where there are several or it is an output."""
-    users = value.users
-    return users[0] if value.has_one_use and users else None
-
-
 Lower = Callable[[Lowerer, Op], None]
 """Makes the calls of an op, none of which has been made yet, and places its results."""
 
-__all__ = ["MOVEMENT", "Lower", "Lowerer", "Tree", "dtype_of", "is_pointwise", "is_scalar", "only_user", "scalar", "shape_of"]
+__all__ = ["Known", "Lower", "Lowerer"]

@@ -8,10 +8,13 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from irc.ir import DType, Tensor, Value
+from irc.ir import DType, Value
 
-from .contraction import pack, packed_columns
-from .lowerer import Lowerer, shape_of
+from .arithmetic import F32, Arithmetic
+from .expressions import shape_of
+from .lowerer import Lowerer
+from .narrow import constant_of, content_of
+from .panels import Element, pack, packed_columns
 from .places import Buffer, Place
 from .products import Product
 from .tiling import Tiling
@@ -20,29 +23,51 @@ from .views import View
 
 def view_of_weights(lowerer: Lowerer, value: Value) -> View:
     """How the operand lies that B is made of."""
-    return View.dense(shape_of(value)) if value.constant is not None else lowerer.place(value).view
+    return View.dense(shape_of(value)) if constant_of(value) is not None else lowerer.place(value).view
 
 
-def weights(lowerer: Lowerer, value: Value, made: Product, tiling: Tiling, scale: float = 1.0) -> Buffer:
-    """The packed B of a product, whose view of it is that of `value`; only a constant is scaled."""
-    tensor = value.constant
+def weights(
+    lowerer: Lowerer,
+    value: Value,
+    made: Product,
+    tiling: Tiling,
+    scale: float = 1.0,
+    arithmetic: Arithmetic = F32,
+    filled_up: tuple[int, ...] = (),
+) -> Buffer:
+    """The packed B of a product, whose view of it is that of `value`; only a constant is scaled, and only in f32.
+
+    A constant may be `filled_up` with zeros at the ends of its axes.
+    """
+    tensor, op = constant_of(value), value.op
     if tensor is None:
         return _packed_while_running(lowerer, value, made, tiling)
-    size = made.contraction.groups * made.contraction.depth * packed_columns(tiling)
+    parameters = () if op is None else tuple(map(constant_of, filter(None, op.operands)))
+    lanes = made.contraction.depth // arithmetic.together
+    size = made.contraction.groups * lanes * packed_columns(tiling)
 
     def fill(target: NDArray[np.uint8]) -> None:
-        pack(_elements(tensor, made, scale), tiling, target.view(np.float32))
+        if arithmetic.together == 1:
+            elements = elements_of(content_of(value), made, filled_up)
+            scaled = elements if scale == 1.0 else (elements * np.float32(scale)).astype(np.float32)
+            pack(scaled, tiling, target.view(np.float32))
+        else:
+            elements = elements_of(np.ascontiguousarray(tensor.array), made, filled_up)
+            pack(elements, tiling, target.view(elements.dtype), arithmetic)
 
-    return lowerer.prepared(tensor, (made.weights, tiling.layout, scale), size, fill)
+    return lowerer.prepared(tensor, (made.weights, tiling.layout, scale, arithmetic.name, parameters), size, fill)
 
 
-def _elements(tensor: Tensor, made: Product, scale: float) -> NDArray[np.float32]:
-    """B as [groups, depth, columns]."""
-    view, flat = made.weights, np.ascontiguousarray(tensor.array, np.float32).reshape(-1)
+def elements_of(content: NDArray[Element], made: Product, filled_up: tuple[int, ...] = ()) -> NDArray[Element]:
+    """B as [groups, depth, columns], perhaps of a content that is filled up with zeros at the ends of its axes."""
+    if filled_up:
+        whole = np.zeros(filled_up, content.dtype)
+        whole[tuple(map(slice, content.shape))] = content
+        content = whole
+    view, flat = made.weights, content.reshape(-1)
     strides = [step * flat.itemsize for step in view.strides]
     lying = np.lib.stride_tricks.as_strided(flat[view.offset :], view.shape, strides, writeable=False)
-    shaped = lying.reshape(made.contraction.groups, made.contraction.depth, view.shape[-1])
-    return shaped if scale == 1.0 else (shaped * np.float32(scale)).astype(np.float32)
+    return lying.reshape(made.contraction.groups, made.contraction.depth, view.shape[-1])
 
 
 def _packed_while_running(lowerer: Lowerer, value: Value, made: Product, tiling: Tiling) -> Buffer:

@@ -50,8 +50,9 @@ def takes(op: Op) -> str:
     if rule is None or not op.is_a(op.name):
         return f"{op.qualified_name} is no elementwise op that is written here"
     types = [value.type for value in [*op.operands, *op.results] if value is not None]
-    if not all(isinstance(each, TensorType) and each.dtype in EVERY for each in types):
-        return f"{op.name} has an operand or a result of a dtype other than {_listed(EVERY)}"
+    known = EVERY | {DType.BF16} if op.name in HALF_TOO else EVERY
+    if not all(isinstance(each, TensorType) and each.dtype in known for each in types):
+        return f"{op.name} has an operand or a result of a dtype other than {_listed(known)}"
     checked = {dtype_of(value) for value in op.operands[rule.checked] if value is not None}
     if not checked <= rule.dtypes:
         return f"{op.name} is written for {_listed(rule.dtypes)} only"
@@ -62,6 +63,10 @@ def takes(op: Op) -> str:
 
 def _listed(dtypes: frozenset[DType]) -> str:
     return ", ".join(dtype.text for dtype in DType if dtype in dtypes)
+
+
+HALF_TOO = frozenset({"Cast", "Identity"})
+"""The ops that are written for bf16, too: others compute in f32."""
 
 
 # Arithmetic
@@ -293,7 +298,7 @@ POINTWISE: Mapping[str, Rule] = {
     "BitwiseNot": Rule(_bitwise("not"), INTEGERS),
     "BitwiseOr": Rule(_bitwise("or"), INTEGERS),
     "BitwiseXor": Rule(_bitwise("xor"), INTEGERS),
-    "Cast": Rule(lambda e: cast(e.writer, e.x, e.dtypes[0], dtype_of(e.op.result)), EVERY),
+    "Cast": Rule(lambda e: cast(e.writer, e.x, e.dtypes[0], dtype_of(e.op.result)), EVERY | {DType.BF16}),
     "Ceil": Rule(lambda e: e.value(f"T.floor({e.x} * {e.literal(-1)}) * {e.literal(-1)}"), FLOATS),
     "Celu": Rule(_celu, SINGLE),
     "Clip": Rule(_clip, NUMBERS),
@@ -309,7 +314,7 @@ POINTWISE: Mapping[str, Rule] = {
     "GreaterOrEqual": Rule(_compared(">="), NUMBERS),
     "HardSigmoid": Rule(_hard_sigmoid, SINGLE),
     "HardSwish": Rule(_hard_swish, SINGLE),
-    "Identity": Rule(lambda e: e.x, EVERY),
+    "Identity": Rule(lambda e: e.x, EVERY | {DType.BF16}),
     "IsInf": Rule(_is_infinite, FLOATS),
     "IsNaN": Rule(lambda e: e.truth(e.is_nan(e.x)), FLOATS),
     "LeakyRelu": Rule(lambda e: _sloped(e, e.number("alpha", 0.01)), FLOATS),

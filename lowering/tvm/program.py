@@ -34,15 +34,17 @@ from ..engine import EngineFiles
 from ..targets import ARM, Target
 from .building import llvm_target, objects
 from .describing import named_buffers, ops_model, value_names
+from .expressions import dtype_of, shape_of
 from .foreign import lower_foreign, with_searched
 from .inplace import placed
 from .kernel import product
 from .kernels import MAINS
 from .legality import why_not_ours
 from .linking import link
-from .lowerer import Known, Lowerer, dtype_of, shape_of
+from .lowerer import Known, Lowerer
 from .memory import ALIGNMENT, Arena, Span
 from .movement import MOVEMENT
+from .narrow import is_known
 from .ordering import in_low_order
 from .peak import peak, peak_bytes
 from .places import Buffer, Call, Place, Storage
@@ -58,7 +60,8 @@ def machine_of(target: Target) -> Machine:
     lanes = 16 if wide else 8 if middle else 4
     registers = 32 if wide or target.architecture == ARM else 16
     caches = target.caches
-    return Machine(lanes, registers, caches.l1d or 1 << 15, caches.l2 or 1 << 19, target.cores or os.cpu_count() or 1)
+    threads, features = target.cores or os.cpu_count() or 1, frozenset(target.features)
+    return Machine(lanes, registers, caches.l1d or 1 << 15, caches.l2 or 1 << 19, threads, features)
 
 
 def calls_of(graph: Graph, machine: Machine, ways: Ways = AS_MODELLED, known: Known | None = None) -> list[Call]:
@@ -69,7 +72,9 @@ def calls_of(graph: Graph, machine: Machine, ways: Ways = AS_MODELLED, known: Kn
 def _computed(lowerer: Lowerer) -> list[Call]:
     graph = lowerer.graph
     for region in regions(graph, tuple(name for name, (_, takes_epilogue) in MAINS.items() if takes_epilogue)):
-        if region.main is None:
+        if is_known(region.ops[-1]):
+            lowerer.know(region.ops[-1])
+        elif region.main is None:
             lower_tree(lowerer, region)
         elif region.main.qualified_name in MOVEMENT:
             lower_movement(lowerer, region.main)

@@ -1,25 +1,20 @@
-"""Between f32 and integers of 8 bits: QuantizeLinear and DequantizeLinear, and the scales of axes and blocks.
+"""Between f32 and integers of 8 bits: QuantizeLinear and DequantizeLinear by the scales of axes and blocks.
 
-Law: quotients are rounded to the nearest even integer and held to the range of the result, in which NaN is the least, as ONNX
-Runtime does it on x86.
+Law: an element is what `scaling` makes of it with the scale and the zero point of its index or its block.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-import numpy as np
-
 from irc.ir import DType, Op, Value
 
-from .kernel import Writer, literal, tir_name
+from .expressions import dtype_of, shape_of
+from .kernel import tir_name
 from .loops import Body, elementwise
-from .lowerer import Lowerer, dtype_of, shape_of
+from .lowerer import Lowerer
 from .places import Place
 from .regions import Region
+from .scaling import BYTES, dequantized, quantized
 from .views import View
-
-BYTES = (DType.I8, DType.U8)
 
 
 def why_not_quantized(op: Op) -> str:
@@ -64,32 +59,12 @@ def _blocked(op: Op, shape: tuple[int, ...]) -> tuple[int, ...]:
 def lower_quantize(lowerer: Lowerer, region: Region) -> None:
     """QuantizeLinear: round(x / scale) + zero point, within the range of the result."""
     kind = tir_name(dtype_of(region.op.result))
-    least, greatest = np.iinfo(kind).min, np.iinfo(kind).max
-
-    def body(writer: Writer, names: Sequence[str]) -> str:
-        zero = writer.value("float32", f'T.Cast("float32", {names[2]})') if len(names) > 2 else literal(0.0, "float32")
-        quotient = writer.value("float32", f"{names[0]} / {names[1]}")
-        rounded = writer.value("float32", f'T.call_llvm_pure_intrin("float32", "llvm.nearbyint", {quotient})')
-        low = writer.value("float32", f"{literal(float(least), 'float32')} - {zero}")
-        high = writer.value("float32", f"{literal(float(greatest), 'float32')} - {zero}")
-        held = writer.value("float32", f"T.Select({rounded} > {low}, {rounded}, {low})")
-        held = writer.value("float32", f"T.Select({held} < {high}, {held}, {high})")
-        whole = writer.value("int32", f'T.Cast("int32", {held} + {zero})')
-        return f'T.Cast("{kind}", {whole})'
-
-    _lower(lowerer, region, body)
+    _lower(lowerer, region, lambda writer, names: quantized(writer, kind, names))
 
 
 def lower_dequantize(lowerer: Lowerer, region: Region) -> None:
     """DequantizeLinear: (x - zero point) * scale."""
-
-    def body(writer: Writer, names: Sequence[str]) -> str:
-        whole = writer.value("int32", f'T.Cast("int32", {names[0]})')
-        if len(names) > 2:
-            whole = writer.value("int32", f'{whole} - T.Cast("int32", {names[2]})')
-        return f'T.Cast("float32", {whole}) * {names[1]}'
-
-    _lower(lowerer, region, body)
+    _lower(lowerer, region, dequantized)
 
 
 def _lower(lowerer: Lowerer, region: Region, body: Body) -> None:

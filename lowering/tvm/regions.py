@@ -1,6 +1,7 @@
 """Which ops one kernel computes: a main op with the pointwise ops behind it, or pointwise ops that feed each other.
 
-Law: a region has one result, and nothing within it is used outside; regions are in an order in which each finds what it takes.
+Law: a region has one result, and nothing within it is used outside but what widens a narrow value, which each reader does for
+itself; regions are in an order in which each finds what it takes.
 """
 
 from __future__ import annotations
@@ -8,12 +9,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from irc.ir import Graph, Op, Value
+from irc.ir import DType, Graph, Op, Value
 
-from .lowerer import Tree, dtype_of, is_pointwise, is_scalar, only_user, shape_of
+from .expressions import Tree, dtype_of, from_memory, only_user, shape_of
+from .narrow import is_widening, narrow
+from .scaling import is_pointwise
 
 MOST_LEAVES = 12
 """Values from memory that a kernel of pointwise ops takes: each is a pointer and a stream."""
+NARROW = (DType.BF16, DType.U8, DType.I8)
+"""Element types that results may be narrowed to on their way to memory."""
 MOST_OPS = 48
 """Pointwise ops in a kernel: more than registers hold, and text that takes long to build."""
 
@@ -55,25 +60,34 @@ def regions(graph: Graph, with_epilogue: Sequence[str]) -> list[Region]:
         found.append(Region(op, tree_of(chain, op.result) if chain else None))
     for op in reversed(list(graph)):
         if is_pointwise(op) and op not in taken:
-            members = _members(op, taken, order)
+            members = [op] if is_widening(op) else _members(op, taken, order)
             taken.update(members)
             found.append(Region(None, tree_of(members)))
     return sorted(found, key=lambda region: order[region.ops[-1]])
 
 
 def tree_of(ops: Sequence[Op], seed: Value | None = None) -> Tree:
-    """The ops as a tree, with what they take from elsewhere."""
+    """The ops as a tree, with what they take from elsewhere; what lies narrow is widened by each tree that takes it."""
+    widening = [value.op for op in ops for value in op.operands if value is not None and narrow(value) is not None]
+    ops = (*dict.fromkeys(op for op in widening if op is not None), *ops)
     made = {op.result for op in ops}
-    leaves = [v for op in ops for v in op.operands if v is not None and v not in made and v is not seed and not is_scalar(v)]
-    return Tree(tuple(ops), tuple(dict.fromkeys(leaves)), seed)
+    needed = {value: None for op in ops for value in from_memory(op)}
+    return Tree(tuple(ops), tuple(value for value in needed if value not in made and value is not seed), seed)
+
+
+def _joins(op: Op) -> bool:
+    """Whether an op is computed with others: what widens is so with each of its readers, and by itself for all others."""
+    return is_pointwise(op) and not is_widening(op)
 
 
 def _chain(main: Op, taken: set[Op]) -> list[Op]:
     """The pointwise ops that follow one another behind `main`, each the only user of the one before, all of one shape."""
     chain: list[Op] = []
     value = main.result
-    while (user := only_user(value)) is not None and is_pointwise(user) and user not in taken and len(chain) < MOST_OPS:
-        if shape_of(user.result) != shape_of(main.result) or dtype_of(user.result) is not dtype_of(main.result):
+    while (user := only_user(value)) is not None and _joins(user) and user not in taken and len(chain) < MOST_OPS:
+        if shape_of(user.result) != shape_of(main.result):
+            break
+        if dtype_of(user.result) not in (dtype_of(main.result), *NARROW):
             break
         if len(tree_of([*chain, user], main.result).leaves) > MOST_LEAVES:
             break
@@ -89,7 +103,7 @@ def _members(root: Op, taken: set[Op], order: Mapping[Op, int]) -> list[Op]:
     while frontier:
         for value in frontier.pop().operands:
             producer = None if value is None else value.op
-            if producer is None or producer in taken or producer in members or not is_pointwise(producer):
+            if producer is None or producer in taken or producer in members or not _joins(producer):
                 continue
             inside = value is not None and not value.is_output and all(user in members for user in value.users)
             if not inside or shape_of(producer.result) != shape_of(root.result) or len(members) >= MOST_OPS:

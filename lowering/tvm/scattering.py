@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from irc.ir import DType, Op
 
+from .expressions import dtype_of, shape_of
 from .indexing import COMBINED, gather_elements, gather_nd, scatter_elements, scatter_nd
-from .lowerer import Lowerer, dtype_of, shape_of
+from .lowerer import Lowerer
 from .places import Place
 from .regions import Region
 from .views import View

@@ -5,9 +5,10 @@ from __future__ import annotations
 from irc.ir import Op
 
 from .attention import AttentionRequest, attention
+from .expressions import shape_of
 from .gathering import gather
 from .kernel import product
-from .lowerer import Lowerer, shape_of
+from .lowerer import Lowerer
 from .normalizing import lower_statistics
 from .places import Buffer, Place
 from .reductions import ReductionRequest, argument, cumulative_sum, reduction

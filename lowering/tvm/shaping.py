@@ -10,9 +10,10 @@ import numpy as np
 from irc.ir import DType, Op, Value
 
 from .casting import cast
+from .expressions import dtype_of, shape_of
 from .kernel import literal, tir_name
 from .loops import elementwise
-from .lowerer import Lowerer, dtype_of, shape_of
+from .lowerer import Lowerer
 from .places import Place
 from .regions import Region
 from .views import View

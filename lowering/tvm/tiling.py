@@ -16,13 +16,17 @@ from dataclasses import dataclass, replace
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """What kernels are made for: f32 elements in a vector, vector registers, bytes of a core's L1 and L2, threads at work."""
+    """What kernels are made for: f32 elements in a vector, vector registers, bytes of a core's L1 and L2, threads at work.
+
+    `features` are the instruction sets beyond those that the vectors tell of.
+    """
 
     lanes: int
     registers: int
     l1: int
     l2: int
     threads: int
+    features: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,8 @@ from irc.ir import DType, Op
 
 from .contraction import contraction
 from .epilogues import Reader, Sums, ending_of, readable
-from .lowerer import Lowerer, Tree, shape_of
+from .expressions import Tree, shape_of
+from .lowerer import Lowerer
 from .packing import view_of_weights, weights
 from .places import Buffer, Place
 from .products import Product, Window, convolution, window_of
@@ -21,7 +22,7 @@ from .regions import Region
 from .trees import evaluate_tree
 from .views import View
 from .weighted import added_to_channels, by_group
-from .windows import zeroed
+from .windows import filled
 
 
 def lower_transposed_conv(lowerer: Lowerer, region: Region) -> None:
@@ -99,7 +100,7 @@ def _lower_overlapping(lowerer: Lowerer, region: Region, window: Window) -> None
     made = describe(ending.target)
     tiling = lowerer.tiling(made.contraction)
     b = weights(lowerer, op.needed(1), made, tiling)
-    kernel = contraction(made.contraction, tiling, ending.sizes, ending.sums.epilogue())
+    kernel = contraction(made.contraction, tiling, ending.sizes, ending.sums.epilogue(), ending.target.dtype)
     lowerer.call(kernel, [data.buffer, b, *ending.buffers], (op, *ending.ops))
     ending.conclude(lowerer, region)
 
@@ -112,7 +113,7 @@ def _spread(lowerer: Lowerer, op: Op, window: Window) -> Place:
     batch, channels = source.view.shape[:2]
     whole = View.dense((batch, *sizes, channels))
     buffer = Buffer(DType.F32, whole.size)
-    lowerer.call(zeroed(buffer.size, [View.dense((whole.size,))], lowerer.machine.lanes), [buffer], (op,))
+    lowerer.call(filled(buffer.size, [View.dense((whole.size,))], lowerer.machine.lanes), [buffer], (op,))
     last = len(whole.shape) - 1
     view = whole.permuted((0, last, *range(1, last)))
     read, written = source.view, view

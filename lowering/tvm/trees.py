@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from irc.ir import Op
 
+from .expressions import Tree, shape_of
 from .inplace import lies_as
 from .loops import elementwise
-from .lowerer import Lowerer, Tree, shape_of
+from .lowerer import Lowerer
 from .movement import MOVEMENT
 from .places import Place
 from .regions import Region

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,14 +10,20 @@ from numpy.typing import NDArray
 
 from irc.ir import DType, Op, Value
 
-from .contraction import contraction, extent_of, pack, packed_columns
-from .epilogues import Added, Reader, ending_of
-from .lowerer import Lowerer, shape_of
-from .packing import view_of_weights, weights
+from .arithmetic import BF16, F32, INT8, Arithmetic
+from .contraction import Contraction, contraction, extent_of, in_lanes
+from .epilogues import Added, Reader, Rescaled, ending_of
+from .expressions import shape_of
+from .kernel import product
+from .lowerer import Lowerer
+from .narrow import arithmetic_of, bytes_of, constant_of, content_of, narrow, scales_of
+from .packing import elements_of, view_of_weights, weights
+from .panels import pack, packed_columns
 from .places import Buffer, Place
 from .products import Product, Window, convolution, matmul, window_of
 from .regions import Region
 from .tiling import ahead_of
+from .unpacking import stored_of, stored_weights
 from .views import View
 from .winograd import Tiles, border_for, products_of, tiles_of, transform_input, transform_output, transformed_weights
 
@@ -26,7 +32,7 @@ def lower_matmul(lowerer: Lowerer, region: Region) -> None:
     """MatMul; of a constant matrix on the left the transposed product is made, which is then looked at turned."""
     op = region.op
     left, right = op.needed(0), op.needed(1)
-    if left.constant is None or right.constant is not None or len(shape_of(left)) != 2 or len(shape_of(right)) < 2:
+    if constant_of(left) is None or constant_of(right) is not None or len(shape_of(left)) != 2 or len(shape_of(right)) < 2:
         return _general_matmul(lowerer, region)
     a, shape = lowerer.place(right), shape_of(left)
     view = _turned(a.view)
@@ -45,15 +51,22 @@ def lower_matmul(lowerer: Lowerer, region: Region) -> None:
 def _general_matmul(lowerer: Lowerer, region: Region) -> None:
     """MatMul of a left operand, copied where it lies in the way of one stride, and a right one, computed or constant."""
     op = region.op
-    a, value = lowerer.place(op.needed(0)), op.needed(1)
+    value = op.needed(1)
     given = view_of_weights(lowerer, value)
     shape = shape_of(op.result)
-    has_rows, has_columns = len(a.view.shape) > 1, len(given.shape) > 1
-    rows = a.view if has_rows else View((1, *a.view.shape), (0, *a.view.strides), a.view.offset)
+    has_rows, has_columns = len(shape_of(op.needed(0))) > 1, len(given.shape) > 1
     b = given if has_columns else View((*given.shape, 1), (*given.strides, 0), given.offset)
     wanted = _matrix(View.dense(shape), has_rows, has_columns)
+
+    def rows_of(place: Place) -> View:
+        view = place.view
+        return view if has_rows else View((1, *view.shape), (0, *view.strides), view.offset)
+
+    a = left_of(lowerer, op, lambda place: matmul(rows_of(place), place.buffer.size, b, wanted, wanted.size))
+    rows = rows_of(a)
     if matmul(rows, a.buffer.size, b, wanted, wanted.size) is None:
-        whole = rows.broadcast((*wanted.shape[:-2], *rows.shape[-2:]))
+        a = lowerer.place(op.needed(0))
+        whole = rows_of(a).broadcast((*wanted.shape[:-2], *rows.shape[-2:]))
         copied = Place(Buffer(DType.F32, whole.size), View.dense(whole.shape))
         lowerer.copy(Place(a.buffer, whole), copied, (op,))
         a, rows = copied, copied.view
@@ -62,7 +75,13 @@ def _general_matmul(lowerer: Lowerer, region: Region) -> None:
         view = _matrix(result.view, has_rows, has_columns)
         return _found(matmul(rows, a.buffer.size, b, view, result.buffer.size))
 
-    _product(lowerer, region, _Operands(a.buffer, value, -1 if has_columns else None), lowerer.fresh, describe)
+    _product(
+        lowerer,
+        region,
+        _Operands(a.buffer, value, -1 if has_columns else None, arithmetic=OF_LYING[a.dtype]),
+        lowerer.fresh,
+        describe,
+    )
 
 
 def _matrix(view: View, has_rows: bool, has_columns: bool) -> View:
@@ -89,12 +108,18 @@ def _turned(view: View) -> View:
 def lower_gemm(lowerer: Lowerer, region: Region) -> None:
     """Gemm: alpha scales constant weights, or else the sums; beta scales what is added."""
     op = region.op
-    a, value = lowerer.place(op.needed(0)), op.needed(1)
-    view = _turned(a.view) if op.integer("transA", 0) else a.view
+    value = op.needed(1)
     given = view_of_weights(lowerer, value)
     b = _turned(given) if op.integer("transB", 0) else given
+
+    def rows_of(place: Place) -> View:
+        return _turned(place.view) if op.integer("transA", 0) else place.view
+
+    wanted = View.dense(shape_of(op.result))
+    a = left_of(lowerer, op, lambda place: matmul(rows_of(place), place.buffer.size, b, wanted, wanted.size))
+    view = rows_of(a)
     alpha, beta = (_number(op, name, 1.0) for name in ("alpha", "beta"))
-    operands = _Operands(a.buffer, value, -1, alpha, _added(lowerer, op, beta))
+    operands = _Operands(a.buffer, value, -1, alpha, _added(lowerer, op, beta), OF_LYING[a.dtype])
     _product(
         lowerer,
         region,
@@ -113,15 +138,44 @@ def lower_conv(lowerer: Lowerer, region: Region) -> None:
     tiles = tiles_of(op, lowerer.machine)
     if tiles is not None:
         return _in_tiles(lowerer, region, tiles, window)
-    data = lowerer.bordered(op.needed(0), window)
-    _product(
-        lowerer,
-        region,
-        _Operands(data.buffer, value, 1, added=added_to_channels(lowerer, op)),
-        lowerer.fresh_image,
-        lambda result: convolution(data.view, data.buffer.size, filters, window, result.view, result.buffer.size),
-    )
+    data = lowerer.bordered(lowerer.image_of(op), window)
+    operands = _Operands(data.buffer, value, 1, 1.0, added_to_channels(lowerer, op), OF_LYING[data.dtype])
+    if groups == 1 and filters.shape[2] < data.view.shape[1]:
+        operands = replace(operands, filled_up=(filters.shape[1], data.view.shape[1], *filters.shape[3:]))
+        filters = by_group(View.dense(operands.filled_up), 1)
+    if filters.shape[0] > 1 == filters.shape[2]:
+        operands = _depthwise(lowerer, op, operands)
+
+    def describe(result: Place) -> Product:
+        return convolution(data.view, data.buffer.size, filters, window, result.view, result.buffer.size)
+
+    _product(lowerer, region, operands, lowerer.fresh_image, describe)
     return None
+
+
+def _depthwise(lowerer: Lowerer, op: Op, operands: _Operands) -> _Operands:
+    """The operands of a Conv that is computed in f32; of bytes q, s * (q - z) * w is q * (s * w) less z * (s * w)."""
+    lying = bytes_of(op.needed(0))
+    operands = replace(operands, arithmetic=F32)
+    if lying is None or operands.a.dtype is not DType.U8:
+        return operands
+    filters = content_of(op.needed(1))
+    sums = filters.sum(axis=tuple(range(1, len(filters.shape))), dtype=np.float64)
+    shift = (-lying.zero * lying.scale * sums).astype(np.float32)
+    view = View((1, shift.size, *(1,) * (len(filters.shape) - 2)), (0, 1, *(0,) * (len(filters.shape) - 2)))
+    added = Added(Place(lowerer.constant(shift, DType.F32), view))
+    return replace(operands, scale=lying.scale, added=(added, *operands.added))
+
+
+def left_of(lowerer: Lowerer, op: Op, describe: Callable[[Place], Product | None]) -> Place:
+    """Where the left operand of a matrix product is read: as it lies if the product so described can be made of lanes."""
+    lying, arithmetic = narrow(op.needed(0)), arithmetic_of(op, lowerer.machine)
+    if lying is not None and arithmetic is not None:
+        place = lowerer.place(lying)
+        made = describe(place)
+        if made is not None and in_lanes(made.contraction, arithmetic) is not None:
+            return place
+    return lowerer.place(op.needed(0))
 
 
 def by_group(filters: View, groups: int) -> View:
@@ -160,13 +214,22 @@ def added_to_channels(lowerer: Lowerer, op: Op) -> tuple[Added, ...]:
 
 @dataclass(frozen=True, slots=True)
 class _Operands:
-    """What a contraction takes: A, the value that B is made of, the result's axis of columns, factor of sums and addends."""
+    """What a contraction takes: A, the value that B is made of, the result's axis of columns, factor of sums and addends.
+
+    The `arithmetic` is f32 or that of A as it lies. `filled_up` is the shape of weights with zeros for what A has more.
+    """
 
     a: Buffer
     weights: Value
     column_axis: int | None
     scale: float = 1.0
     added: tuple[Added, ...] = ()
+    arithmetic: Arithmetic = F32
+    filled_up: tuple[int, ...] = ()
+
+
+OF_LYING: Mapping[DType, Arithmetic] = {DType.F32: F32, DType.BF16: BF16, DType.U8: INT8}
+"""The arithmetic of an A that is read as it lies, but where the columns are A's."""
 
 
 def _product(
@@ -183,15 +246,52 @@ def _product(
         made = describe(target).contraction
         return Reader(target.view, operands.column_axis, made.columns, made.groups)
 
-    scale = 1.0 if value.constant is not None else operands.scale
+    tensor = constant_of(value)
+    folded = tensor is not None and operands.arithmetic is F32
+    of_weights, scale = (operands.scale, 1.0) if folded else (1.0, operands.scale)
     ending = ending_of(lowerer, region, operands.added, allocate, read, scale)
     made = describe(ending.target)
-    tiling = lowerer.tiling(made.contraction, value.constant, (made.weights, operands.scale))
-    b = weights(lowerer, value, made, tiling, operands.scale)
-    ahead = ahead_of(extent_of(made.contraction), tiling, lowerer.machine) if value.constant is not None else None
-    kernel = contraction(made.contraction, tiling, ending.sizes, ending.sums.epilogue(), ahead=ahead)
-    lowerer.call(kernel, [operands.a, b, *ending.buffers], (region.op, *ending.ops), ending.replaceable)
+    wanted = _as_it_lies(made.contraction, operands.a.dtype)
+    if operands.arithmetic is INT8:
+        ending = ending.of_bytes(_rescaled(lowerer, region.op, made, operands.filled_up))
+    tiling = lowerer.tiling(wanted, tensor, (made.weights, of_weights, wanted.arithmetic.name))
+    stored = stored_of(value, wanted) if folded and of_weights == 1.0 else None
+    if stored is not None and stored.fits(wanted.depth, tiling):
+        ending = ending.behind(len(stored.buffers(0, 0)) - 1)
+        lying = stored_weights(lowerer, value, made, tiling, stored)
+    else:
+        stored, lying = None, [weights(lowerer, value, made, tiling, of_weights, wanted.arithmetic, operands.filled_up)]
+    ahead = ahead_of(extent_of(wanted), tiling, lowerer.machine) if tensor is not None and stored is None else None
+    kernel = contraction(wanted, tiling, ending.sizes, ending.sums.epilogue(), ending.target.dtype, ahead, stored)
+    if operands.filled_up:
+        kernel = replace(kernel, flops=kernel.flops * product(shape_of(value)) // product(operands.filled_up))
+    lowerer.call(kernel, [operands.a, *lying, *ending.buffers], (region.op, *ending.ops), ending.replaceable)
     ending.conclude(lowerer, region)
+
+
+def _as_it_lies(wanted: Contraction, dtype: DType) -> Contraction:
+    """The contraction of an A of some dtype: of lanes, or of elements widened one by one where the columns are A's."""
+    if dtype is DType.F32:
+        return wanted
+    if wanted.columns_in_a:
+        return replace(wanted, a_dtype=dtype)
+    made = in_lanes(wanted, OF_LYING[dtype])
+    assert made is not None, "what is read as it lies was found to lie in lanes"
+    return made
+
+
+def _rescaled(lowerer: Lowerer, op: Op, made: Product, filled_up: tuple[int, ...]) -> Rescaled:
+    """s * (q - z) summed with t * w is s * t * (sum of q * w - z * sum of w), t the scale of a column."""
+    tensor, lying, scales = constant_of(op.needed(1)), bytes_of(op.needed(0)), scales_of(op)
+    assert tensor is not None
+    assert lying is not None
+    assert scales is not None, "bytes are multiplied where all of these are there"
+    elements = elements_of(np.ascontiguousarray(tensor.array), made, filled_up)
+    shift = (-lying.zero * elements.sum(axis=1, dtype=np.int32)).reshape(-1)
+    scale = np.float32(lying.scale) * np.resize(scales, shift.shape)
+    dense = View.dense(shift.shape)
+    places = (Place(lowerer.constant(content, dtype), dense) for content, dtype in ((shift, DType.I32), (scale, DType.F32)))
+    return Rescaled(*places)
 
 
 def _in_tiles(lowerer: Lowerer, region: Region, tiles: Tiles, window: Window) -> None:
@@ -221,6 +321,6 @@ def _in_tiles(lowerer: Lowerer, region: Region, tiles: Tiles, window: Window) ->
     kernel = replace(contraction(products, tiling), flops=2 * 9 * ending.target.view.size * tiles.channels)
     lowerer.call(kernel, [elements, b, sums], (op,))
     view, size = ending.target.view, ending.target.buffer.size
-    kernel = transform_output(view, size, tiles, lanes, ending.sizes, ending.sums.epilogue())
+    kernel = transform_output(view, size, tiles, lanes, ending.sizes, ending.sums.epilogue(), ending.target.dtype)
     lowerer.call(kernel, [sums, *ending.buffers], (op, *ending.ops), ending.replaceable)
     ending.conclude(lowerer, region)

@@ -1,4 +1,4 @@
-"""Windows that move over images whose channels lie side by side: pooling, and the borders of zeros that convolutions read."""
+"""Windows that move over images whose channels lie side by side: pooling, and the borders that convolutions read."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from contextlib import ExitStack
 
 from irc.ir import DType
 
-from .kernel import Kernel, Writer, literal, product
+from .kernel import Kernel, Writer, literal, product, tir_name
 from .products import Window
 from .views import View
 
@@ -15,10 +15,10 @@ SHORTEST_TASK = 1 << 15
 """Elements read that are worth a task of their own."""
 
 
-def zeroed(buffer_size: int, slabs: Sequence[View], lanes: int) -> Kernel:
-    """Zeros in all of `slabs`, whose last axes lie side by side; its pointer is the buffer they are in."""
+def filled(buffer_size: int, slabs: Sequence[View], lanes: int, dtype: DType = DType.F32, content: int = 0) -> Kernel:
+    """One number in all of `slabs`, whose last axes lie side by side; its pointer is the buffer they are in."""
     writer = Writer()
-    target = writer.buffer(DType.F32, buffer_size)
+    target = writer.buffer(dtype, buffer_size)
     for slab in slabs:
         with ExitStack() as loops:
             index = [loops.enter_context(writer.loop(size)) for size in slab.shape[:-1]]
@@ -26,7 +26,7 @@ def zeroed(buffer_size: int, slabs: Sequence[View], lanes: int) -> Kernel:
 
             def store(first: str, count: int, base: str = base) -> None:
                 with writer.loop(count, "vectorized") as lane:
-                    writer.line(f"{target}[{base} + {first} + {lane}] = T.float32(0)")
+                    writer.line(f"{target}[{base} + {first} + {lane}] = {literal(content, tir_name(dtype))}")
 
             along(writer, slab.shape[-1], lanes, store)
     return writer.kernel(1)

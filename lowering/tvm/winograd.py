@@ -152,8 +152,9 @@ def transform_output(
     lanes: int,
     operands: Sequence[tuple[DType, int]] = (),
     epilogue: Epilogue | None = None,
+    result_dtype: DType = DType.F32,
 ) -> Kernel:
-    """A^T m A of every tile, through the epilogue, into images with channels side by side.
+    """A^T m A of every tile, through the epilogue, into images of `result_dtype` with channels side by side.
 
     The pointers are [36, tiles, out channels], the `operands` of the epilogue (buffers b1, b2, ...), and the result.
     """
@@ -161,7 +162,7 @@ def transform_output(
     source = writer.buffer(DType.F32, PATCH * PATCH * tiles.count * tiles.out_channels)
     for dtype, size in operands:
         writer.buffer(dtype, size)
-    target = writer.buffer(DType.F32, result_size)
+    target = writer.buffer(result_dtype, result_size)
     height, width = result.shape[2:]
     with ExitStack() as loops:
         image, down, across, tile, tasks = _each_tile(writer, loops, tiles)

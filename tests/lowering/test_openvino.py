@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from onnx import TensorProto
 
-from irc.ir import UnsupportedError, capture
-from irc.lowering import CompileOptions, Verify, compile_model, find_target
+from irc.ir import DType, UnsupportedError, capture
+from irc.lowering import CompileOptions, Precision, Verify, compile_model, find_target
 from irc.lowering.openvino import OpenVino
+from irc.passes.precision import narrow, sites
 from irc.runtime import EngineFailure, load
 
 from .models import F32, I64, info, mlp, model, node, normal
@@ -163,3 +164,37 @@ def test_a_resize_whose_roi_is_empty_has_none() -> None:
     compiled = compile_model(made.SerializeToString(), CHOSEN)
     assert compiled.agreement.agrees
     assert [each.engine for each in compiled.program.manifest.placement] == ["openvino"]
+
+
+BF16 = TensorProto.BFLOAT16
+LOWERED = CompileOptions(engine="openvino", strict=True, precision=Precision.BF16)
+
+
+def two_products(second: str) -> Any:
+    """A product of constants, and behind it another op on their result."""
+    weights = {"w": normal(16, 8, seed=1), "v": normal(8, 8, seed=2)}
+    nodes = [node("MatMul", ["x", "w"], ["p"]), node("Relu", ["p"], ["r"]), node(second, ["r", "v"], ["y"])]
+    return model(nodes, [info("x", F32, [4, 16])], [info("y", F32, [4, 8])], weights)
+
+
+def test_a_graph_in_bf16_throughout_is_computed_so() -> None:
+    compiled = compile_model(two_products("MatMul").SerializeToString(), LOWERED)
+    multiplies = "avx512bf16" in find_target("cpu").features
+    assert compiled.program.manifest.engine_options["precision"] == ("bf16" if multiplies else "f32")
+    plain = compile_model(two_products("MatMul").SerializeToString(), CHOSEN)
+    x = normal(4, 16)
+    got, wanted = (each.program.run({"x": x})["y"] for each in (compiled, plain))
+    assert np.linalg.norm(got - wanted) < 0.02 * np.linalg.norm(wanted)
+
+
+def test_a_graph_with_a_product_in_f32_is_computed_in_f32() -> None:
+    graph = capture(two_products("MatMul").SerializeToString())
+    narrow(graph, sites(graph)[:1], DType.BF16)
+    files = OpenVino().lower(graph, find_target("cpu"), 2)
+    assert "precision" not in files.options
+    assert not any(op.is_a("Cast") for op in files.op_names.values())
+
+
+def test_what_is_kept_in_bf16_is_left_to_others() -> None:
+    message = model([node("Cast", ["x"], ["y"], to=BF16)], [info("x", F32, [2])], [info("y", BF16, [2])])
+    assert refusals(message) == ["Cast: it does not compute in bf16"]

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from irc.ir import capture, evaluate
-from irc.lowering import CompileOptions, Target, Verify, compile_model, distance, driver, random_outputs
+from irc.lowering import CompileOptions, Target, Verify, compile_model, distance, engines, random_outputs
 from irc.lowering.onnxruntime import OnnxRuntime
 from irc.lowering.verification import LARGEST_PROBE, Agreement, Probe, check, make_probe
-from irc.runtime import EngineFailure, SignatureEntry
+from irc.runtime import EngineFailure, Program, SignatureEntry
 
 from .models import F16, F32, I8, I64, WRONG_PASS, info, mlp, model, node, normal
 
@@ -237,8 +237,8 @@ class Skewed(OnnxRuntime):
 
 def skew(monkeypatch: pytest.MonkeyPatch, how: dict[str, str]) -> None:
     """Make programs with these optimizations `wrong` or `refused`."""
-    monkeypatch.setattr(driver, "ENGINES", (Skewed(),))
-    original = driver.Program.from_files
+    monkeypatch.setattr(engines, "ENGINES", (Skewed(),))
+    original = Program.from_files
 
     def from_files(manifest: Any, files: Any) -> Any:
         fate = how.get(manifest.engine_options["optimization"], "")
@@ -249,7 +249,7 @@ def skew(monkeypatch: pytest.MonkeyPatch, how: dict[str, str]) -> None:
             files = replace(files, weights=zeros)
         return original(manifest, files)
 
-    monkeypatch.setattr(driver.Program, "from_files", staticmethod(from_files))
+    monkeypatch.setattr(Program, "from_files", staticmethod(from_files))
 
 
 def test_a_setting_that_changes_answers_is_stepped_down(monkeypatch: pytest.MonkeyPatch) -> None:

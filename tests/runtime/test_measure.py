@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -172,3 +174,15 @@ def test_made_up_inputs_are_the_same_for_the_same_signature() -> None:
     ids = np.asarray(first["ids"])
     assert (ids.shape, ids.min() >= 0) == ((5, 1), True)
     assert np.asarray(first["mask"]).all()
+
+
+@pytest.mark.skipif(find_spec("openvino") is None, reason="OpenVINO is not installed (the extra 'openvino')")
+def test_openvino_runs_a_file_in_f32_and_in_what_it_prefers(onnx_file: Path, tmp_path: Path) -> None:
+    reference = tmp_path / "reference.npz"
+    workload = Workload(threads=1, rounds=1, seconds=0.01, timeout=60)
+    measure_reference(Contestant("reference", onnx_file, optimize=False), workload, reference)
+    field = [Contestant(engine, onnx_file, engine=engine) for engine in ("openvino", "openvino-default")]
+    exact, preferred = (each.error for each in measure(field, replace(workload, reference=reference)))
+    assert exact == 0.0
+    assert preferred is not None
+    assert preferred < 1e-2

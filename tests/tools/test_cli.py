@@ -95,7 +95,7 @@ def test_compile(shell: Shell) -> None:
 def test_compile_json(shell: Shell) -> None:
     found = read_json(shell.good("compile", "good.onnx", "-O1", "-o", "out.irc", "--json"))
     keys = ["artifact", "bytes", "target", "opt_level", "ops", "seconds", "placement", "agreement", "variants", "overriding"]
-    assert list(found) == [*keys, "passes", "undone", "unchecked", "decisions", "notes"]
+    assert list(found) == [*keys, "passes", "undone", "unchecked", "decisions", "precision", "notes"]
     assert found["artifact"] == "out.irc"
     assert found["bytes"] == (shell.folder / "out.irc").stat().st_size
     assert (found["target"], found["opt_level"]) == ("cpu", 1)
@@ -306,7 +306,7 @@ def test_inspect(shell: Shell) -> None:
     assert out.startswith("good.irc: target cpu, level O2, engine onnxruntime, ops 2, parameters 12")
     for name in ("good.onnx", "good.irc"):
         found = read_json(shell.good("inspect", name, "--json"))
-        placed = ["placement", "options", "decisions"] if name == "good.irc" else []
+        placed = ["placement", "options", "decisions", "precision"] if name == "good.irc" else []
         assert list(found) == ["facts", "inputs", "outputs", "ops", "metadata", *placed]
         assert found["inputs"] == [{"name": "x", "type": "f32[N,4]", "has_default": False}]
         assert found["outputs"] == [{"name": "y", "type": "f32[N,3]"}]

@@ -88,17 +88,19 @@ def _roofline(
     """Measure the kernels of an artifact, or of a model compiled to kernels of our own."""
     from irc.ir import UsageError
 
-    from .compiling import compile_options
     from .feeds import check_complete, one_size_each, random_feeds, read_feeds
     from .models import open_program
+    from .options import compile_options, engine_settings
     from .roofline import print_roofline, roofline
 
     if against:
         raise UsageError("--roofline measures one program against the machine", hint="leave out --against, or --roofline")
     compiled = not is_artifact(model)
-    options = (
-        compile_options(engine="tvm", level=level, dim=dim, threads=threads) if compiled else compile_options(threads=threads)
-    )
+    settings = engine_settings(threads)
+    if compiled:
+        options = compile_options(engine="tvm", level=level, dim=dim, settings=settings)
+    else:
+        options = compile_options(settings=settings)
     program, examples = open_program(model, options, trust_pickle)
     with program, tempfile.TemporaryDirectory(prefix="irc-bench-") as folder:
         given = examples if archive is None else read_feeds([], archive, program.inputs)
@@ -150,13 +152,14 @@ def _compiled(
         from irc.runtime import open_artifact
 
         return path, None, open_artifact(path).manifest.inputs, None
-    from .compiling import compile_options, warn_of_failures
     from .feeds import write_archive
     from .models import open_model
+    from .options import compile_options, engine_settings
+    from .reporting import warn_of_failures
 
     start = time.perf_counter()
     model = open_model(path, trust_pickle)
-    compiled = model.compile(compile_options(level=level, threads=threads))
+    compiled = model.compile(compile_options(level=level, settings=engine_settings(threads)))
     place = folder / "model.irc"
     compiled.program.save(place)
     spent = time.perf_counter() - start

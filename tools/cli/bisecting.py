@@ -14,8 +14,8 @@ import typer
 from . import flags
 from .bench import DurationFlag, RoundsFlag
 from .bisection import LEVELS, Found, Optimizations, Step, Trial, search, search_speed
-from .compiling import compile_options
 from .judges import AnswerJudge, CommandJudge, SpeedJudge, Workshop, engine_optimizers
+from .options import compile_options, engine_settings
 from .output import Failure, Json, note, print_json
 
 if TYPE_CHECKING:
@@ -97,9 +97,8 @@ def bisect_command(
         disable=disable,
         dim=dim,
         shape=shape,
-        threads=threads,
-        engine_option=engine_option,
         inputs=inputs,
+        settings=engine_settings(threads, engine_option=engine_option),
     )
     find_target(target)
     manager = pass_manager(options, registry(options.load))

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from . import flags
-from .compiling import DECISION_COLUMNS, decision_rows, decisions_json, print_decisions
 from .lowered import PIECE_COLUMNS, Piece, lowered_graph, option_text, packed_weights, piece_rows, read_lowered
 from .memory import (
     PEAK_COLUMNS,
@@ -27,10 +26,12 @@ from .memory import (
     step_rows,
 )
 from .output import Json, check_file, print_json, print_table, replacing, size, write_whole
+from .precision import precision_json, print_precision
+from .reporting import DECISION_COLUMNS, decision_rows, decisions_json, print_decisions
 
 if TYPE_CHECKING:
     from irc.ir import Graph, Op, TensorType
-    from irc.runtime import Decision, SignatureEntry
+    from irc.runtime import Decision, PrecisionReport, SignatureEntry
 
 IrFlag = Annotated[bool, typer.Option("--ir", help="Print the text form; large weights are elided to their hash.")]
 HtmlFlag = Annotated[Path | None, typer.Option("--html", metavar="FILE", help="Write a page that shows the graph.")]
@@ -154,13 +155,16 @@ def _print(model: Path, subject: Subject) -> None:
     if subject.decisions:
         print()
         print_decisions(subject.decisions)
+    if subject.precision is not None:
+        print()
+        print_precision(subject.precision)
 
 
 @dataclass(frozen=True)
 class Subject:
     """What is shown: a graph and facts about it; of an artifact its inputs, pieces, those of each op, and what was measured.
 
-    `memories` are what its pieces that are kernels of our own have in memory.
+    `memories` are what its pieces that are kernels of our own have in memory, `precision` what became of the one asked for.
     """
 
     graph: Graph
@@ -170,6 +174,7 @@ class Subject:
     decisions: tuple[Decision, ...] = ()
     inputs: tuple[SignatureEntry, ...] = ()
     memories: tuple[Memory, ...] = ()
+    precision: PrecisionReport | None = None
 
 
 def open_subject(model: Path, trust_pickle: bool) -> Subject:
@@ -188,7 +193,8 @@ def open_subject(model: Path, trust_pickle: bool) -> Subject:
     known = _facts(lowered.graph, packed_weights(lowered.graph, manifest.inputs))
     facts = {"target": manifest.target, "level": f"O{manifest.opt_level}", "engine": engines, **known}
     memories = tuple(read_memory(artifact))
-    return Subject(lowered.graph, facts, lowered.pieces, lowered.home, manifest.decisions, manifest.inputs, memories)
+    own = manifest.decisions, manifest.inputs, memories, manifest.precision
+    return Subject(lowered.graph, facts, lowered.pieces, lowered.home, *own)
 
 
 def _facts(graph: Graph, packed: Sequence[TensorType] = ()) -> dict[str, str]:
@@ -230,7 +236,8 @@ def _summary(subject: Subject) -> dict[str, Json]:
         return summary
     placement: list[Json] = [piece.to_json() for piece in subject.pieces]
     options: list[Json] = [{"option": o, "value": v, "pieces": p} for o, v, p in _option_rows(subject)]
-    return {**summary, "placement": placement, "options": options, "decisions": decisions_json(subject.decisions)}
+    measured: dict[str, Json] = {"decisions": decisions_json(subject.decisions), "precision": precision_json(subject.precision)}
+    return {**summary, "placement": placement, "options": options, **measured}
 
 
 __all__ = ["Subject", "inspect_command", "lowered_graph", "open_subject"]

@@ -89,8 +89,8 @@ def open_program(path: Path, options: CompileOptions, trust_pickle: bool) -> tup
     """The program in an artifact, or of a model compiled here; and the example inputs that came with it."""
     from irc.runtime import load
 
-    from .compiling import warn_of_failures
     from .kinds import is_artifact
+    from .reporting import warn_of_failures
 
     if is_artifact(path):
         threads = options.engine_options.get("threads")

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from . import flags
-from .compiling import compile_options, instruments, print_statistics, records_json, undone_json, warn_of_undone
+from .options import compile_options, instruments
 from .output import check_file, naming, note, print_json, write_whole
+from .reporting import print_statistics, records_json, undone_json, warn_of_undone
 
 if TYPE_CHECKING:
     from irc.passes import PassRecord
@@ -49,7 +50,7 @@ def opt_command(
     from irc.ir import Graph, UsageError, collector_paused, save_onnx, specialize
     from irc.ir.text import print_graph
     from irc.lowering import pass_manager, rewrite_checker
-    from irc.passes import registry
+    from irc.passes import Contract, registry
 
     from .models import open_model
 
@@ -71,7 +72,9 @@ def opt_command(
         inputs=inputs,
     )
     checker = rewrite_checker(options)
-    manager = pass_manager(options, registry(options.load), instruments(dump_ir, print_after, options.load), checker)
+    # Who names a lossy pass here asks for it; no level has one of its own.
+    loosest = Contract.LOSSY if level >= 2 else None
+    manager = pass_manager(options, registry(options.load), instruments(dump_ir, print_after, options.load), checker, loosest)
     source = open_model(model, trust_pickle)
 
     def captured() -> Graph:

@@ -45,14 +45,14 @@ def profile_command(
     as_json: flags.JsonFlag = False,
 ) -> None:
     """Show where a run spends its time; inputs that are not given are made up; what is no artifact is compiled first."""
-    from .compiling import compile_options
     from .feeds import one_size_each, random_feeds, read_feeds
     from .models import open_program
+    from .options import compile_options, engine_settings
 
     chosen, sizes = _by(by), one_size_each(dim or [])
     if trace is not None:
         check_file(trace, "--trace", model)
-    program, examples = open_program(model, compile_options(level=level, threads=threads), trust_pickle)
+    program, examples = open_program(model, compile_options(level=level, settings=engine_settings(threads)), trust_pickle)
     with program:
         given = read_feeds(inputs or [], archive, program.inputs) or ({} if sizes else examples)
         profile = program.profile(random_feeds(program.inputs, seed, sizes, given), runs)

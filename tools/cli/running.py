@@ -34,16 +34,16 @@ def run_command(
     """Run an artifact once on inputs from .npy or .npz files; a PyTorch factory has example inputs of its own."""
     from irc.ir import UsageError
 
-    from .compiling import compile_options
     from .feeds import check_complete, one_size_each, random_feeds, read_feeds
     from .models import open_program
+    from .options import compile_options, engine_settings
 
     if dim and not random:
         raise UsageError("--dim says how large made-up inputs are, but none are asked for", hint="add --random")
     if output_dir is not None:
         check_folder(output_dir, "--output-dir")
     sizes = one_size_each(dim or [])
-    program, examples = open_program(model, compile_options(threads=threads), trust_pickle)
+    program, examples = open_program(model, compile_options(settings=engine_settings(threads)), trust_pickle)
     with program:
         feeds: dict[str, Any] = dict(read_feeds(inputs or [], archive, program.inputs) or ({} if random else examples))
         if random:

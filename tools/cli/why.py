@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from . import flags
-from .compiling import compile_options
+from .options import compile_options
 from .output import Json, print_json, print_table
 from .placement import explain, short
 
@@ -45,7 +45,7 @@ def why_command(
     """List rewrites that nearly applied and why they did not, at the most expensive ops first; or where ops are placed."""
     from irc.ir import UsageError, cost_of, specialize
     from irc.lowering import pass_manager, without_defaults
-    from irc.passes import registry
+    from irc.passes import Contract, registry
 
     from .models import open_model
 
@@ -55,7 +55,7 @@ def why_command(
         raise UsageError("--rule is about rewrites, and --placement about engines", hint="leave one of them out")
     options = compile_options(level=level, passes=passes, load=load, disable=disable, dim=dim, shape=shape)
     known = registry(options.load)
-    manager = pass_manager(options, known)
+    manager = pass_manager(options, known, strictest=Contract.LOSSY if level >= 2 else None)
     graph = open_model(model, trust_pickle).graph()
     specialize(graph, options.dims, options.shapes)
     closed = without_defaults(graph, options, ())

@@ -1,7 +1,7 @@
 # pyright: basic
 """All that irc asks of TVM for GPUs: from a small ONNX model to CUDA C and the launches that compute it.
 
-Law: nothing else imports TVM for this. Sizes are all known, so each launch has numbers for its grid and its blocks, and every
+Law: nothing else asks TVM for this. Sizes are all known, so each launch has numbers for its grid and its blocks, and every
 pointer that a kernel gets is a whole buffer.
 
 Method: TVM's own import of ONNX, its fusion, and its schedules for GPUs (dlight), up to where host and device part.
@@ -10,7 +10,6 @@ Method: TVM's own import of ONNX, its fusion, and its schedules for GPUs (dlight
 from __future__ import annotations
 
 import math
-import os
 import re
 from collections.abc import Sequence
 from functools import cache
@@ -18,6 +17,7 @@ from typing import Any
 
 import onnx
 
+from ..adapter import part, said, whole
 from .code import Buffer, Code, Launch, Three
 from .source import cleaned
 
@@ -26,6 +26,8 @@ _NARROW, _MOST_NARROW = ("blockIdx.y", "blockIdx.z"), 65_535
 """The axes of a grid along which there are not so many blocks."""
 _TRUTHS = re.compile(r"\b(make_)?u?(char|short)[234]\b")
 """Vectors of bools, which TVM writes down in types that do not fit."""
+_LONGEST_SAID = 300
+"""Characters of TVM's own words in an error."""
 _EXPLICIT = "pragma_unroll_explicit"
 _MOST_THREADS, _MOST_SHARED, _WARP = 1024, 48 << 10, 32
 """Of a block: what every GPU has since compute capability 5.0, without asking for more."""
@@ -42,7 +44,8 @@ def device_code(model: bytes, architecture: str, prefix: str) -> Code:
         code = _code(module, target, prefix, lanes=True)
         return _code(module, target, prefix, lanes=False) if _TRUTHS.search(code.source) else code
     except Exception as error:  # TVM's errors have no common base but Exception
-        raise ValueError(f"TVM takes no {', '.join(node.op_type for node in message.graph.node)}: {_said(error)}") from error
+        names = ", ".join(node.op_type for node in message.graph.node)
+        raise ValueError(f"TVM takes no {names}: {said(error)[:_LONGEST_SAID]}") from error
 
 
 def _code(module: Any, target: Any, prefix: str, lanes: bool) -> Code:
@@ -53,17 +56,15 @@ def _code(module: Any, target: Any, prefix: str, lanes: bool) -> Code:
     source = ""
     if walk.used:
         device = _device_functions(lowered, walk.used)
-        source = cleaned(_tvm().get_global_func("target.build.cuda")(device, target).inspect_source())
+        source = cleaned(whole().get_global_func("target.build.cuda")(device, target).inspect_source())
     return Code(source, tuple(walk.buffers), tuple(walk.launches), tuple(outputs))
 
 
 def _scheduled(model: Any, target: Any) -> Any:
     """The model in Relax, every op of which is a call of a kernel with its schedule."""
-    tvm = _tvm()
-    from tvm import relax
-    from tvm.relax.frontend.onnx import from_onnx
-
-    module = from_onnx(model, keep_params_in_input=False)
+    tvm = whole()
+    relax = part("relax")
+    module = part("relax.frontend.onnx").from_onnx(model, keep_params_in_input=False)
     steps = [
         relax.transform.DecomposeOpsForInference(),
         relax.transform.LegalizeOps(),
@@ -86,8 +87,7 @@ def _scheduled(model: Any, target: Any) -> Any:
 
 def _with_schedule(function: Any, target: Any) -> Any:
     """The function by the first of TVM's rules that binds all its loops to threads."""
-    from tvm.s_tir.dlight import gpu
-
+    gpu = part("s_tir.dlight.gpu")
     for rule in (gpu.Matmul, gpu.GEMV, gpu.Reduction, gpu.GeneralReduction, gpu.Transpose, gpu.Fallback):
         try:
             made = rule().apply(function, target, False)
@@ -122,7 +122,7 @@ def _roll(schedule: Any) -> None:
 
 def _lowered(module: Any, target: Any, lanes: bool) -> dict[str, Any]:
     """The functions on both sides, by name: those that launch kernels, and the kernels."""
-    tvm = _tvm()
+    tvm = whole()
     functions = {gv.name_hint: each for gv, each in module.functions_items() if isinstance(each, tvm.tirx.PrimFunc)}
     prepared = tvm.IRModule({name: each.with_attr("global_symbol", name) for name, each in functions.items()})
     prepared = tvm.tirx.transform.BindTarget(target.with_host(tvm.target.Target(_HOST)))(prepared)
@@ -131,7 +131,7 @@ def _lowered(module: Any, target: Any, lanes: bool) -> dict[str, Any]:
 
 def _device_functions(lowered: dict[str, Any], names: dict[str, str]) -> Any:
     """The kernels under their new names, as CUDA's code generator takes them."""
-    tvm = _tvm()
+    tvm = whole()
     kernels = {new: lowered[old].with_attr("global_symbol", new) for old, new in names.items()}
     transform = tvm.tirx.transform
     steps = [transform.LowerWarpMemory(), transform.StmtSimplify(), transform.LowerIntrin()]
@@ -161,15 +161,14 @@ class _Walk:
 
     def _value(self, value: Any) -> list[int]:
         """The buffers of an expression: one, or those of a tuple."""
-        from tvm import relax
-
+        relax = part("relax")
         if isinstance(value, relax.Var):
             return self._values[value]
         if isinstance(value, relax.Tuple):
             return [each for field in value.fields for each in self._value(field)]
         if isinstance(value, relax.TupleGetItem):
             return [self._value(value.tuple_value)[value.index]]
-        if isinstance(value, _tvm().ir.GenericConst):
+        if isinstance(value, whole().ir.GenericConst):
             return [self._constant(value)]
         name = getattr(value.op, "name", "")
         if name == "relax.call_tir":
@@ -198,7 +197,7 @@ class _Walk:
 
     def _call(self, name: str, arguments: Sequence[int]) -> None:
         """The launches of a function on buffers."""
-        tvm = _tvm()
+        tvm = whole()
         function = self.lowered[name]
         places = dict(zip(function.params, arguments, strict=True))
         body = function.body
@@ -231,31 +230,13 @@ def _three(extents: dict[str, int], index: str) -> Three:
 
 
 def _byte_count(dtype: Any, shape: Sequence[int]) -> int:
-    bits = _tvm().DataType(str(dtype)).bits
+    bits = whole().DataType(str(dtype)).bits
     return max(1, math.prod(shape)) * -(-bits // 8)
-
-
-def _said(error: Exception) -> str:
-    """What an error of TVM's says in one line: C++'s calls go before."""
-    lines = [line.strip() for line in str(error).strip().splitlines() if line.strip()] or [type(error).__name__]
-    return lines[-1][:300]
-
-
-@cache
-def _tvm() -> Any:
-    # Where torch is installed, tvm_ffi would import it, and compile C++ for it, only to pass tensors that nobody has here.
-    os.environ.setdefault("TVM_FFI_DISABLE_TORCH_C_DLPACK", "1")
-    import tvm
-    import tvm.relax
-    import tvm.s_tir
-    import tvm.tirx
-
-    return tvm
 
 
 @cache
 def _target(architecture: str) -> Any:
-    return _tvm().target.Target(
+    return whole().target.Target(
         {
             "kind": "cuda",
             "arch": architecture,
@@ -270,7 +251,7 @@ def _target(architecture: str) -> Any:
 @cache
 def _passes(lanes: bool) -> Any:
     """From scheduled loops to kernels and their launches: TVM's own pipeline, without its calling convention."""
-    tvm = _tvm()
+    tvm = whole()
     plain, scheduled = tvm.tirx.transform, tvm.s_tir.transform
     return tvm.ir.transform.Sequential(
         [

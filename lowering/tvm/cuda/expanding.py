@@ -14,7 +14,7 @@ import numpy as np
 
 from irc.ir import Attribute, DType, Graph, Op, Tensor, Value, constant_op, make
 
-from ..lowerer import dtype_of, shape_of
+from ..expressions import dtype_of, shape_of
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping
 from irc.ir import DType, Op
 
 from .. import attention
-from ..legality import why_not_placed
-from ..lowerer import dtype_of, shape_of
+from ..expressions import dtype_of, shape_of
+from ..legality import is_computed, why_no_step, why_not_stashed
 
 FLOAT = frozenset({DType.F32})
 INTEGER = frozenset({DType.I32, DType.I64})
@@ -25,12 +25,8 @@ Asks = Callable[[Op], str]
 
 def why_not(op: Op) -> str:
     """Why there is no kernel for `op`, as a clause; empty where there is one."""
-    if op.bodies:
-        return "ops with bodies are left to ONNX Runtime"
-    for value in (*op.operands, *op.results):
-        reason = "" if value is None else why_not_placed(value)
-        if reason:
-            return reason
+    if reason := why_no_step(op):
+        return reason
     row = OPS.get(op.qualified_name)
     if row is None or op.version is not None:
         return "there is no kernel for it on GPUs"
@@ -51,8 +47,7 @@ def _is_constant(*indices: int) -> Asks:
     """What these operands are has to be known."""
 
     def asks(op: Op) -> str:
-        unknown = [index for index in indices if op.operand(index) is not None and op.constant_operand(index) is None]
-        return "what it does is computed" if unknown else ""
+        return "what it does is computed" if any(is_computed(op, index) for index in indices) else ""
 
     return asks
 
@@ -99,7 +94,7 @@ def _transposed(op: Op) -> str:
 
 
 def _normalization(op: Op) -> str:
-    return _has_one_result(op) or ("" if op.integer("stash_type", 1) == 1 else "it computes in another dtype")
+    return _has_one_result(op) or why_not_stashed(op)
 
 
 def _root_mean_square(op: Op) -> str:
@@ -154,9 +149,7 @@ def _resize(op: Op) -> str:
 
 
 def _reduction(op: Op) -> str:
-    if op.operand(1) is not None and op.constant_operand(1) is None:
-        return "its axes are computed"
-    return ""
+    return "its axes are computed" if is_computed(op, 1) else ""
 
 
 PIXELS = ("align_corners", "asymmetric", "half_pixel", "pytorch_half_pixel")

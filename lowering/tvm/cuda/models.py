@@ -15,7 +15,7 @@ from onnx import ModelProto
 
 from irc.ir import Graph, Op, Tensor, Value, clone_op, constant_op, make, to_model
 
-from ..lowerer import dtype_of, shape_of
+from ..expressions import dtype_of, shape_of
 from .expanding import EXPANDED, Expanding
 
 MOST_INLINE = 64

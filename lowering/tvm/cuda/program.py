@@ -30,8 +30,8 @@ from irc.runtime import (
 from ...engine import EngineFiles, weight_view
 from ...targets import Target
 from ..describing import named_buffers, ops_model
+from ..expressions import dtype_of, shape_of
 from ..kernel import Kernel
-from ..lowerer import dtype_of, shape_of
 from ..memory import ALIGNMENT, Span, arena_of
 from ..places import Buffer, Call, Storage, lifetimes
 from ..regions import Region, regions

@@ -16,7 +16,7 @@ import pytest
 
 from irc.ir import DType, UnsupportedError
 from irc.lowering import Target, find_target
-from irc.lowering.tvm import building
+from irc.lowering.tvm import building, making
 from irc.lowering.tvm.building import llvm_target, objects
 from irc.lowering.tvm.kernel import Kernel, Writer
 from irc.runtime import EngineFailure, Worker, cache_folder
@@ -50,7 +50,7 @@ def worker(monkeypatch: pytest.MonkeyPatch, folder: Path, source: str) -> None:
     def start(name: str, arguments: Any, module: str) -> Worker:
         return Worker(name, arguments, "other_worker")
 
-    monkeypatch.setattr(building, "Worker", start)
+    monkeypatch.setattr(making, "Worker", start)
 
 
 ECHO = """
@@ -69,7 +69,7 @@ def test_equal_kernels_are_built_once_and_the_next_time_not_at_all(monkeypatch: 
     assert built == {each.name: each.text.encode() for each in kernels}
     assert list(built) == [adding(1).name, adding(2).name]
     assert len(list(cache_folder().iterdir())) == 2
-    monkeypatch.setattr(building, "Worker", None)  # whoever starts one fails
+    monkeypatch.setattr(making, "Worker", None)  # whoever starts one fails
     assert objects(kernels, CPU, 2) == built
 
 
@@ -94,8 +94,8 @@ def test_a_damaged_entry_is_built_again(monkeypatch: pytest.MonkeyPatch, tmp_pat
 def test_more_jobs_than_kernels_start_no_process_for_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     worker(monkeypatch, tmp_path, ECHO)
     started: list[str] = []
-    start: Any = building.Worker
-    monkeypatch.setattr(building, "Worker", lambda *each: started.append("one") or start(*each))
+    start: Any = making.Worker
+    monkeypatch.setattr(making, "Worker", lambda *each: started.append("one") or start(*each))
     objects([adding(1), adding(2)], CPU, 16)
     assert len(started) == 2
     assert objects([], CPU, 16) == {}
@@ -146,11 +146,11 @@ def test_what_is_not_built_in_time_is_given_up_and_leaves_no_process(monkeypatch
 BUILDING = """
 from dataclasses import replace
 from irc.lowering import find_target
-from irc.lowering.tvm import building
+from irc.lowering.tvm import building, making
 from irc.lowering.tvm.kernel import Kernel
 from irc.runtime import Worker
 
-building.Worker = lambda name, arguments, module: Worker(name, arguments, "other_worker")
+making.Worker = lambda name, arguments, module: Worker(name, arguments, "other_worker")
 building.installed_version = lambda: "some"
 building.objects([Kernel(text, 1, 0) for text in "ab"], replace(find_target("cpu:x86-64-v3"), not_here=""), 2)
 """

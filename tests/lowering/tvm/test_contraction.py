@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from irc.ir import DType
 from irc.lowering.tvm.arithmetic import BF16, INT8, Arithmetic
-from irc.lowering.tvm.contraction import Axis, Contraction, contraction, extent_of, in_lanes, packed, tiling_of
+from irc.lowering.tvm.contraction import Axis, Contraction, contraction, extent_of, in_lanes, tiling_of
 from irc.lowering.tvm.kernel import Writer
+from irc.lowering.tvm.panels import packed
 from irc.lowering.tvm.products import Product, Window, convolution, matmul
 from irc.lowering.tvm.tiling import Machine, Tiling, ahead_of, neighbours
 from irc.lowering.tvm.views import View
@@ -275,4 +276,4 @@ def test_what_is_fetched_ahead_changes_no_bit(panel_first: bool) -> None:
         kernel = contraction(wanted, tiling, ahead=fetched)
         assert ("prefetch" in kernel.source) == (fetched is not None)
         run(kernel, a, packed(b[None], tiling), result)
-    np.testing.assert_array_equal(*results)
+    np.testing.assert_array_equal(results[0], results[1])

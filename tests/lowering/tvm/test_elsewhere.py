@@ -12,7 +12,7 @@ import pytest
 from onnx import ModelProto
 
 from irc.ir import DType, capture, evaluate
-from irc.lowering import find_target
+from irc.lowering import CompileOptions, Verify, find_target
 from irc.lowering.targets import Target
 from irc.lowering.tvm.loops import elementwise
 from irc.lowering.tvm.places import Buffer, Storage
@@ -20,8 +20,9 @@ from irc.lowering.tvm.program import calls_of, machine_of
 from irc.lowering.tvm.views import View
 from irc.passes import LEVELS, PassManager, unfused
 
+from ..models import node
 from .emulating import Emulator
-from .programs import ALONE, Feeds, RandomModel, assert_right, assert_same, objects_here
+from .programs import ALONE, Feeds, RandomModel, assert_right, assert_same, compiled, objects_here, of
 from .running import needs_tvm
 from .spread import SPREAD
 
@@ -124,3 +125,10 @@ def test_the_emulator_stops_at_what_reads_beyond_its_memory() -> None:
     for pointers in ([half, whole], [whole, half]):
         with pytest.raises(unicorn.UcError):
             emulator.call(kernel.name, 0, pointers)
+
+
+def test_rewrites_are_checked_for_a_processor_that_is_not_here_too() -> None:
+    nodes = [node("Mul", ["x", "one"], ["y"]), node("Relu", ["y"], ["z"])]
+    message = of(nodes, {"x": np.ones(4, np.float32)}, ["z"], {"one": np.ones(1, np.float32)})
+    options = CompileOptions(target="cpu:sapphirerapids", engine="tvm", strict=True, verify=Verify.REWRITES)
+    assert compiled(message, options).checked > 0

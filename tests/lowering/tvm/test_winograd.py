@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from irc.ir import capture
-from irc.lowering.tvm.contraction import contraction, packed, tiling_of
+from irc.lowering.tvm.contraction import contraction, tiling_of
+from irc.lowering.tvm.panels import packed
 from irc.lowering.tvm.tiling import Machine
 from irc.lowering.tvm.views import View
 from irc.lowering.tvm.winograd import (

@@ -15,8 +15,8 @@ from irc.runtime import EngineFailure, load
 
 from ...models import node
 from ..programs import of
+from .cases import ALONE, normal, perceptron
 from .emulating import codes_here, image_here, needs_emulator
-from .test_programs import ALONE, normal, perceptron
 
 
 @pytest.fixture

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pytest
-from onnx import NodeProto, TensorProto
+from onnx import ModelProto, NodeProto, TensorProto
 
 from irc.ir import DType, capture, evaluate
 from irc.lowering.tvm.cuda.legality import OPS, PIXELS, why_not
 
 from ...models import node
 from ..programs import compiled, of
+from .cases import ALONE, normal
 from .emulating import needs_emulator
-from .test_programs import ALONE, normal
 
 SPECIAL = np.array(
     [
@@ -70,6 +70,21 @@ class Group:
     @property
     def ops(self) -> set[str]:
         return {each.op_type for each in self.nodes}
+
+    @property
+    def makers(self) -> list[str]:
+        """The op behind each output."""
+        return [each.op_type for each in self.nodes for _ in each.output]
+
+    @property
+    def message(self) -> ModelProto:
+        return of(self.nodes, self.feeds, self.outputs, self.weights)
+
+    def assert_right(self, found: Iterable[np.ndarray]) -> None:
+        """Outputs are what the reference computes."""
+        wanted = evaluate(capture(self.message.SerializeToString()), dict(self.feeds))
+        for op, want, got in zip(self.makers, wanted, found, strict=True):
+            assert_same(op, want, got)
 
 
 def unary() -> Group:
@@ -235,16 +250,13 @@ def test_every_op_of_the_table_is_run() -> None:
 @pytest.mark.parametrize("name", GROUPS)
 def test_it_computes_what_the_reference_does(name: str, gpu_here: Any) -> None:
     group = GROUPS[name]()
-    message = of(group.nodes, group.feeds, group.outputs, group.weights)
-    wanted = evaluate(capture(message.SerializeToString()), dict(group.feeds))
-    with compiled(message, ALONE).program as program:
+    with compiled(group.message, ALONE).program as program:
         forwards = list(program.run(dict(group.feeds)).values())
         gpu_here.irc_go_backwards(1)
         backwards = list(program.run(dict(group.feeds)).values())
         gpu_here.irc_go_backwards(0)
-    makers = [op.op_type for op in group.nodes for _ in op.output]
-    for op, want, got, again in zip(makers, wanted, forwards, backwards, strict=True):
-        assert_same(op, want, got)
+    group.assert_right(forwards)
+    for op, got, again in zip(group.makers, forwards, backwards, strict=True):
         np.testing.assert_array_equal(got, again, err_msg=f"{op} depends on the order of threads")
 
 

@@ -4,45 +4,21 @@ from __future__ import annotations
 
 import ctypes
 import json
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from onnx import ModelProto
 
-from irc.lowering import CompileOptions, Verify, compile_model
+from irc.lowering import CompileOptions, compile_model
 from irc.runtime import ArtifactError, EngineFailure, EngineFiles, Program, load
 from irc.runtime.cuda_executor import launches_from_bytes
-from irc.tools.gpu_models import attention, convolutions
 
 from ...models import node
 from ..programs import RandomModel, assert_right, compiled, of
+from .cases import ALONE, MODELS, assert_nothing_unwritten_is_read, assert_threads_are_apart, normal, perceptron
 from .emulating import needs_emulator
-
-ALONE = CompileOptions("cuda", engine="tvm", strict=True, passes="O0", opt_level=2, verify=Verify.NOTHING)
-"""The ops as they are, all of them on the GPU."""
-
-
-def normal(*shape: int, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
-
-
-def perceptron(rows: int = 5) -> tuple[ModelProto, dict[str, np.ndarray]]:
-    nodes = [
-        node("MatMul", ["x", "w1"], ["m1"]),
-        node("Add", ["m1", "b1"], ["a1"]),
-        node("Relu", ["a1"], ["r1"]),
-        node("MatMul", ["r1", "w2"], ["m2"]),
-        node("Add", ["m2", "b2"], ["y"]),
-    ]
-    weights = {"w1": normal(17, 40, seed=1), "b1": normal(40, seed=2), "w2": normal(40, 9, seed=3), "b2": normal(9, seed=4)}
-    feeds = {"x": normal(rows, 17)}
-    return of(nodes, feeds, ["y"], weights), feeds
-
 
 here = pytest.mark.usefixtures("gpu_here")
 
@@ -57,11 +33,11 @@ def test_a_perceptron(rows: int) -> None:
 
 @needs_emulator
 @here
-@pytest.mark.parametrize(("message", "shape"), [(convolutions(), (2, 3, 32, 32)), (attention(), (1, 16, 64))])
-def test_models_answer_as_the_reference_does(message: ModelProto, shape: Sequence[int]) -> None:
+@pytest.mark.parametrize("name", MODELS)
+def test_models_answer_as_the_reference_does(name: str) -> None:
+    make, shape = MODELS[name]
     given = normal(*shape)
-    options = CompileOptions("cuda", engine="tvm", strict=True, shapes={"x": tuple(shape)})
-    made = compile_model(message.SerializeToString(), options)
+    made = compile_model(make().SerializeToString(), CompileOptions("cuda", engine="tvm", strict=True, shapes={"x": shape}))
     assert made.agreement.agrees
     assert made.agreement.distance < 1e-5
     assert [each.engine for each in made.program.manifest.placement] == ["tvm"]
@@ -100,24 +76,13 @@ def test_outputs_may_be_anything(nodes: list[Any], outputs: list[str]) -> None:
 @needs_emulator
 @here
 def test_no_kernel_reads_what_nobody_wrote() -> None:
-    message, feeds = perceptron()
-    made = compiled(message, ALONE).program
-    first = made.run(feeds)["y"]
-    executor: Any = made._executor
-    executor.poison()
-    np.testing.assert_array_equal(made.run(feeds)["y"], first)
+    assert_nothing_unwritten_is_read()
 
 
 @needs_emulator
 @here
 def test_threads_get_their_own_answers() -> None:
-    message, feeds = perceptron()
-    made = compiled(message, ALONE).program
-    alone = [made.run({"x": feeds["x"] + each})["y"] for each in range(4)]
-    with ThreadPoolExecutor(4) as pool:
-        together = list(pool.map(lambda each: made.run({"x": feeds["x"] + each % 4})["y"], range(16)))
-    for number, answer in enumerate(together):
-        np.testing.assert_array_equal(answer, alone[number % 4])
+    assert_threads_are_apart(inputs=4, runs=16)
 
 
 @needs_emulator

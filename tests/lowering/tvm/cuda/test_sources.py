@@ -10,16 +10,17 @@ import pytest
 
 from irc.ir import capture
 from irc.lowering import find_target
-from irc.lowering.tvm.cuda import adapter, building, nvrtc
+from irc.lowering.tvm import making
+from irc.lowering.tvm.cuda import adapter, building, nvrtc, worker
 from irc.lowering.tvm.cuda.code import Buffer, Code, Launch
 from irc.lowering.tvm.cuda.models import region_model
 from irc.lowering.tvm.cuda.source import PRELUDE, cleaned, whole
-from irc.runtime import ArtifactError, EngineFailure
+from irc.runtime import ArtifactError, EngineFailure, parse_object
 
 from ...models import node
 from ..programs import of
+from .cases import normal
 from .emulating import needs_emulator, needs_nvrtc
-from .test_programs import normal
 
 GENERATED = """
 #include <cuda/std/cstdint>
@@ -100,7 +101,7 @@ def test_code_is_made_in_another_process_once(tmp_path: Path, monkeypatch: pytes
     content = region(model())
     first = building.codes([content, content], "sm_80", 2)
     assert len(list(tmp_path.iterdir())) == 1
-    monkeypatch.setattr(building, "Worker", None)  # the second time none is started
+    monkeypatch.setattr(making, "Worker", None)  # the second time none is started
     assert building.codes([content], "sm_80", 2) == first
 
 
@@ -114,6 +115,12 @@ def test_what_a_process_cannot_make_is_an_engine_failure(tmp_path: Path, monkeyp
 
 
 # NVRTC
+
+
+def test_a_process_has_a_source_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nvrtc, "image", lambda source, name: f"{source} for {name}".encode())
+    asked = parse_object(b'{"source": "kernels"}', "the task")
+    assert worker.made_of("irc_test", asked, "sm_80") == b"kernels for sm_80"
 
 
 def test_architectures_are_those_of_targets() -> None:
@@ -145,8 +152,7 @@ def test_every_op_compiles_for_a_gpu() -> None:
 
     kernels: list[str] = []
     for name, make in GROUPS.items():
-        group = make()
-        graph = capture(of(group.nodes, group.feeds, group.outputs, group.weights).SerializeToString())
+        graph = capture(make().message.SerializeToString())
         for number, op in enumerate(each for each in graph if not each.is_constant):
             kernels.append(adapter.device_code(region_model([op]).content, "sm_80", f"irc_{name}_{number}_").source)
     assert nvrtc.image(whole(kernels), "sm_80").startswith(b"\x7fELF")

@@ -1,0 +1,227 @@
+"""From a graph in f32 to a program in the precision asked for, beside the one in f32, and the better of the two.
+
+Law: a program out of bounds is kept only where none is within them, and none that is slower than the one in f32 by measuring.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+from irc.ir import EvaluationError, Graph, UnsupportedError, UsageError, clone_graph
+from irc.passes import op_count
+from irc.passes.precision import Form
+from irc.runtime import EngineFailure, PrecisionChoice, PrecisionReport, PrecisionRow
+
+from ..compiled import Compiled
+from ..job import Job
+from ..tuning.candidates import usable_engines
+from .data import Data, read_data
+from .findings import recall
+from .judge import Judge, Judged
+from .knowledge import NOTHING
+from .learnt import learn
+from .lowered import Forms, everywhere, optimized, with_forms
+from .metrics import METRICS, metric_of
+from .options import DEFAULT_ERROR, Precision
+from .report import choices_of
+from .search import Outcome, Search, Subject
+from .tries import IN_F32, Try, byte_count, chosen, closed, timed
+
+FOR_EACH, FOR_EACH_BESIDE_SEARCH = 0.45, 0.32
+"""The share of the budget of O3 that each of two programs may take, and the search that `auto` does before them."""
+AT_ONCE = (Form.BF16,)
+"""Forms that need nothing to be known of the model."""
+FOR_LEARNING = 0.4
+"""The part of the time that is left to a search that may go into learning what integers need."""
+FEWEST_LEARNT, TIMES_OBSERVED = 4, 8
+"""Samples that are learnt from at least, and how many runs of the reference one of them takes about as long as."""
+MOST_SENSED = 3
+"""Samples that the error of each kind of contraction by itself is measured on."""
+
+AS_FAR = 1.5
+"""How many times as far from the graph in lower precision its program may be as that is from the one in f32."""
+
+Compile = Callable[[Graph, Job], Compiled]
+"""Compiles a graph in the precision that it has; the graph is changed on the way."""
+
+
+def compile_lowered(graph: Graph, job: Job, compile: Compile) -> Compiled:
+    """The program of a graph, which stays as it is, in the precision that the options ask for, or in f32 where that is better.
+
+    Raises UsageError for bad data and metrics before any work is done, and as `compile` does.
+    """
+    work = _Work(graph, job, compile)
+    forms, choices = work.decided()
+    return work.compiled(forms, choices)
+
+
+class _Work:
+    """A compilation in lower precision: the model, the data, and the judge."""
+
+    def __init__(self, graph: Graph, job: Job, compile: Compile) -> None:
+        options = job.options
+        assert options.precision is not None
+        self._asked = options.precision
+        self._limit = options.max_drop if options.max_drop is not None else options.max_error
+        if self._limit is None and self._asked is Precision.AUTO:
+            self._limit = DEFAULT_ERROR
+        self._graph, self._job, self._compile = graph, job, compile
+        metric_of(options.metric)
+        self._data: Data = read_data(graph, job)
+        self._began = time.monotonic()
+        self._judge = _judge(graph, job, self._data)
+        self._model = optimized(graph, replace(options, opt_level=2))
+        self._knowledge = NOTHING
+        self._others: Sequence[PrecisionRow] = ()
+        self._notes: list[str] = []
+        self._name = self._asked.value
+        self._missed: list[PrecisionRow] = []
+        self._share = FOR_EACH_BESIDE_SEARCH if self._asked is Precision.AUTO else FOR_EACH
+        self._measures = options.opt_level >= 3 and options.tune_budget > 0
+
+    def decided(self) -> tuple[Forms, Sequence[PrecisionChoice]]:
+        """The form of each site of the model, and what to tell of each pattern."""
+        form = self._asked.form
+        if form is None:
+            return self._searched()
+        self._model, self._knowledge = learn(self._model, {form}, self._data.learnt, self._tell)
+        forms = everywhere(self._model, form, self._knowledge)
+        if self._limit is None:
+            return forms, choices_of(self._model, forms, form, self._knowledge)
+        judged = self._judge.of_graph(with_forms(self._model, forms, self._knowledge))
+        if judged.loss <= self._limit:
+            return forms, choices_of(self._model, forms, form, self._knowledge)
+        return self._in_part(form, judged, self._limit)
+
+    def _in_part(self, form: Form, judged: Judged, limit: float) -> tuple[Forms, Sequence[PrecisionChoice]]:
+        """What can be had of a form within a bound that it does not keep everywhere; nothing where nothing is measured."""
+        fate = f"{judged.loss:.1e} is beyond the bound of {limit:.1e}"
+        row = PrecisionRow(self._asked.value, judged.error, judged.loss, None, None, fate)
+        self._missed = [row]
+        if not self._measures or not usable_engines(self._job.target):
+            nothing = everywhere(self._model, Form.F32)
+            told = choices_of(self._model, nothing, form, self._knowledge)
+            return nothing, [replace(each, why=each.why or f"{form.value}: all together are beyond the bound") for each in told]
+        self._name, self._share = f"{self._asked.value} in part", FOR_EACH_BESIDE_SEARCH
+        outcome = self._search(time.monotonic() + self._share * self._job.options.tune_budget)((form,))
+        return outcome.forms, outcome.choices
+
+    def _searched(self) -> tuple[Forms, Sequence[PrecisionChoice]]:
+        """What `auto` finds: the fastest selection within the bound, all in a share of the budget."""
+        if not usable_engines(self._job.target):
+            self._notes.append(f"nothing is lowered: no program for {self._job.target.name} can be timed here")
+            return everywhere(self._model, Form.F32), []
+        ends = self._began + self._share * self._job.options.tune_budget
+        search = self._search(ends)
+        # First what needs nothing to be known, so that there is something when the time is over.
+        outcome = search(AT_ONCE)
+        if time.monotonic() < ends:
+            self._learn_until(ends)
+            outcome = search((*AT_ONCE, Form.INT8))
+        self._others = outcome.rows
+        return outcome.forms, outcome.choices
+
+    def _search(self, ends: float) -> Callable[[Sequence[Form]], Outcome]:
+        """A search over forms until a time of `time.monotonic`, of which each call goes on from what was found before."""
+        few = list(self._data.learnt.evenly(MOST_SENSED))
+        findings = recall(self._model, self._job, [*few, *self._data.feeds])
+        sensing = Judge(self._graph, few, METRICS["l2"])
+
+        def search(forms: Sequence[Form]) -> Outcome:
+            assert self._limit is not None
+            if Form.INT8 in forms:
+                findings.learn(self._knowledge)
+            feeds = self._data.feeds[0]
+            subject = Subject(self._model, self._knowledge, forms, feeds, sensing, self._judge, self._limit)
+            return Search(subject, self._job, findings, ends, self._tell).run()
+
+        return search
+
+    def _learn_until(self, ends: float) -> None:
+        """Learn what integers need from as many samples as there is time for."""
+        left = ends - time.monotonic()
+        count = max(FEWEST_LEARNT, int(FOR_LEARNING * left / (TIMES_OBSERVED * max(self._judge.seconds, 1e-3))))
+        samples = self._data.learnt.evenly(count)
+        stops = time.monotonic() + FOR_LEARNING * left
+        self._model, self._knowledge = learn(self._model, {Form.INT8}, samples, self._tell, stops)
+
+    def _tell(self, event: str) -> None:
+        for instrument in self._job.instruments:
+            instrument.heard(event)
+
+    def compiled(self, forms: Forms, choices: Sequence[PrecisionChoice]) -> Compiled:
+        """The program that is kept, with its report."""
+        notes = [*self._data.warnings, *self._notes]
+        tries = self._lowered(forms, notes)
+        if not tries or self._measures or not self._is_within(tries[0]):
+            tries.append(self._try(IN_F32, clone_graph(self._graph), self._job.beside(self._job.options)))
+        if len(tries) > 1 and self._measures:
+            tries, reason = timed(tries, self._data.feeds[0])
+            notes += [f"nothing was timed: {reason}"] if reason else []
+        kept, fates = chosen(tries, self._limit, by_speed_alone=self._asked is Precision.AUTO or bool(self._missed))
+        closed(tries, kept)
+        report = self._report(tries, kept, fates, choices)
+        return _told(kept.compiled, report, notes, op_count(self._graph))
+
+    def _lowered(self, forms: Forms, notes: list[str]) -> list[Try]:
+        """The program with these forms, if any is lower than f32; why `auto` has none goes to `notes`."""
+        if all(form is Form.F32 for form in forms):
+            return []
+        try:
+            return [self._try(self._name, with_forms(self._model, forms, self._knowledge), self._job)]
+        except (UnsupportedError, EngineFailure) as error:
+            if self._name == self._asked.value and self._asked is not Precision.AUTO:
+                raise
+            notes.append(f"what was found to be faster in lower precision could not be compiled: {error.message}")
+            return []
+
+    def _try(self, name: str, graph: Graph, job: Job) -> Try:
+        """A graph compiled and judged; its own precision is what it has."""
+        plain = replace(job.options, precision=None, max_error=None, max_drop=None, metric=None, calib=None)
+        plain = replace(plain, tune_budget=self._share * plain.tune_budget)
+        given = clone_graph(graph) if name != IN_F32 else None
+        # Where a number falls between two steps, rounding decides, and layers later answers are as far apart as by lowering.
+        allowance = 0.0 if given is None else AS_FAR * self._judge.of_graph(given).error
+        compiled = self._compile(graph, replace(job, options=plain, captured_in=0.0, allowance=allowance))
+        return Try(name, compiled, self._judged(compiled, given), byte_count(compiled))
+
+    def _judged(self, compiled: Compiled, graph: Graph | None) -> Judged:
+        """How far a program is off; of one that does not run here, what it was made of."""
+        try:
+            return self._judge.of_program(compiled.program)
+        except EngineFailure:
+            return self._judge.of_graph(self._graph if graph is None else graph)
+
+    def _is_within(self, one: Try) -> bool:
+        return self._limit is None or one.judged.loss <= self._limit
+
+    def _report(
+        self, tries: Sequence[Try], kept: Try, fates: Mapping[str, str], choices: Sequence[PrecisionChoice]
+    ) -> PrecisionReport:
+        # What was asked for by name is what has to be within the bound; `auto` only what is kept.
+        met = not self._missed and self._is_within(kept if self._asked is Precision.AUTO else tries[0])
+        rows = (*self._missed, *(each.row(fates[each.name]) for each in tries), *self._others)
+        name = self._judge.metric.name
+        return PrecisionReport(self._asked.value, name, self._limit, met, self._data.origin, tuple(rows), tuple(choices))
+
+
+def _judge(graph: Graph, job: Job, data: Data) -> Judge:
+    """The judge of a model. Raises UsageError where the reference does not run it on the data."""
+    try:
+        return Judge(graph, data.feeds, metric_of(job.options.metric, data.labels))
+    except EvaluationError as error:
+        place = data.held[0].place if data.held else None
+        raise UsageError(error.message, location=place, hint="give samples on which the model runs") from error
+
+
+def _told(compiled: Compiled, report: PrecisionReport, notes: Sequence[str], ops_before: int) -> Compiled:
+    program = compiled.program
+    nodes = program.manifest.nodes
+    nodes = None if nodes is None else replace(nodes, before=ops_before)
+    program = program.saying(replace(program.manifest, precision=report, nodes=nodes))
+    return replace(compiled, program=program, precision=report, notes=[*notes, *compiled.notes])
+
+
+__all__ = ["compile_lowered"]

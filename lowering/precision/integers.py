@@ -1,0 +1,195 @@
+"""What integers of 8 bits need to know: a balanced model, ranges of its values, and weights that are rounded for its data.
+
+Law: the balanced model computes what the model computes, up to rounding; an improvement is kept only where it makes the error
+on a few of the samples smaller.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import inf
+from typing import TypeAlias
+
+import numpy as np
+
+from irc.ir import Graph, Value, clone_graph
+from irc.passes.precision import (
+    Form,
+    IntegerWeights,
+    Range,
+    Site,
+    covariance,
+    equalize,
+    integer_weights,
+    rounded_weights,
+    smooth,
+    wanted_values,
+    why_not_quantized,
+)
+
+from ..calibration import METHODS, Calibration, ChannelExtremes, ChannelMoments, Histogram, Observer
+from .judge import Judge
+from .knowledge import Array, Knowledge
+from .learning import Tell, gram_observers, observable, show
+from .lowered import everywhere, with_forms
+from .metrics import METRICS
+
+Improvement: TypeAlias = "tuple[str, Callable[[Knowledge], Knowledge]]"
+FIRST_METHOD = "mse"
+MOST_JUDGED = 4
+"""Samples that improvements are judged on."""
+BETTER = 0.98
+"""The share of the error that an improvement has to stay under."""
+WIDEST_ROUNDED = 1536
+"""Above it, rounding weights together takes longer than it is worth."""
+
+
+@dataclass(frozen=True)
+class Balanced:
+    """A model that computes the same, in which channels are of like size, and what is known of it."""
+
+    model: Graph
+    knowledge: Knowledge
+
+
+def learn_integers(model: Graph, samples: Calibration, tell: Tell, deadline: float = inf) -> Balanced:
+    """A balanced copy of a model, which stays as it is, and what is known of it.
+
+    After `deadline`, a time of `time.monotonic`, no more improvements are tried. Raises UsageError for samples on which the
+    model does not run.
+    """
+    balanced = clone_graph(model)
+    chosen = quantizable(balanced)
+    _balance(balanced, chosen, samples, tell)
+    chosen = quantizable(balanced)
+    seen = _Seen(chosen, wanted_values(balanced, chosen))
+    show(balanced, seen.observers, samples, tell, "ranges")
+    first = Knowledge(seen.ranges(FIRST_METHOD), seen.means, weights=_nearest(chosen))
+    judge = Judge(model, list(samples.evenly(MOST_JUDGED)), METRICS["l2"])
+    forms = everywhere(balanced, Form.INT8, first)
+
+    def error(knowledge: Knowledge) -> float:
+        return judge.of_graph(with_forms(balanced, forms, knowledge)).error
+
+    return Balanced(balanced, improved(first, _improvements(seen, chosen), error, tell, deadline))
+
+
+def quantizable(graph: Graph) -> list[Site]:
+    """The sites that 8 bits can be had for."""
+    return [site for site in observable(graph) if not why_not_quantized(site)]
+
+
+def _balance(graph: Graph, chosen: Sequence[Site], samples: Calibration, tell: Tell) -> None:
+    """Equalize and smooth a graph, in place."""
+    axes = _axes(chosen)
+    extremes = {value: ChannelExtremes(axis) for value, axis in axes.items()}
+    moments = {value: ChannelMoments(axis) for value, axis in axes.items()}
+    show(graph, {value: [extremes[value], moments[value]] for value in axes}, samples, tell, "channels")
+    largest = {value: each.magnitude for value, each in extremes.items() if each.low is not None}
+    squares = {value: moments[value].squares for value in largest}
+    equalize(chosen, largest, squares)
+    smooth(quantizable(graph), largest, squares)
+
+
+def _axes(chosen: Iterable[Site]) -> dict[Value, int]:
+    """The axis of channels of each value that is data of sites, all of which sum over the same one."""
+    axes: dict[Value, set[int]] = {}
+    for site in chosen:
+        axes.setdefault(site.data, set()).add(site.data_axis)
+    return {value: next(iter(several)) for value, several in axes.items() if len(several) == 1}
+
+
+class _Seen:
+    """What observers see of the values of sites: histograms, means, and how data hang together."""
+
+    def __init__(self, chosen: Sequence[Site], wanted: Sequence[Value]) -> None:
+        self._histograms = {value: Histogram() for value in wanted}
+        self._moments = {value: ChannelMoments(axis) for value, axis in _axes(chosen).items()}
+        self._grams = gram_observers((site for site in chosen if site.is_weighted), WIDEST_ROUNDED)
+
+    @property
+    def observers(self) -> Mapping[Value, Sequence[Observer]]:
+        """Everything that is to see a value."""
+        found: dict[Value, list[Observer]] = {}
+        several: tuple[Mapping[Value, Observer], ...] = (self._histograms, self._moments, self._grams)
+        for each in several:
+            for value, observer in each.items():
+                found.setdefault(value, []).append(observer)
+        return found
+
+    def ranges(self, method: str) -> dict[Value, Range]:
+        """The range of each value, chosen by a method."""
+        return {value: METHODS[method](each) for value, each in self._histograms.items()}
+
+    @property
+    def means(self) -> dict[Value, Array]:
+        """The mean of each channel of data."""
+        return {value: each.means for value, each in self._moments.items() if each.count}
+
+    def spread(self, site: Site) -> Array | None:
+        """The covariance of the data of a site, where it is known.
+
+        Of few samples it says more than is true, so it is drawn towards that of channels which have nothing to do with each
+        other, the more the fewer there are (shrinkage, Ledoit and Wolf 2004).
+        """
+        gram, moments = self._grams.get(site.data), self._moments.get(site.data)
+        if gram is None or gram.matrix is None or moments is None or not gram.rows or gram.axis != site.data_axis:
+            return None
+        found = covariance(gram.matrix, moments.means, gram.rows)
+        shrinkage = min(1.0, len(found) / gram.rows)
+        return (1.0 - shrinkage) * found + shrinkage * np.diag(np.diag(found))
+
+
+def _constants(chosen: Iterable[Site]) -> dict[Value, list[Site]]:
+    """The sites of each constant weight that all of them read by the same channels."""
+    found: dict[Value, list[Site]] = {}
+    for site in chosen:
+        if site.is_weighted:
+            found.setdefault(site.weights, []).append(site)
+    return {value: several for value, several in found.items() if len({site.channel_axis for site in several}) == 1}
+
+
+def _nearest(chosen: Iterable[Site]) -> dict[Value, IntegerWeights]:
+    found = _constants(chosen).items()
+    return {v: integer_weights(t, several[0].channel_axis) for v, several in found if (t := v.constant) is not None}
+
+
+def _rounded(chosen: Iterable[Site], seen: _Seen) -> dict[Value, IntegerWeights]:
+    """Weights rounded for the data of the one site that reads them."""
+    found: dict[Value, IntegerWeights] = {}
+    for value, several in _constants(chosen).items():
+        spread = seen.spread(several[0]) if len(several) == 1 else None
+        if spread is not None:
+            found[value] = rounded_weights(several[0], spread)
+    return found
+
+
+def improved(
+    first: Knowledge, improvements: Iterable[Improvement], error: Callable[[Knowledge], float], tell: Tell, deadline: float
+) -> Knowledge:
+    """The best of what can be known, one improvement after another."""
+    best, least = first, error(first)
+    for name, improve in improvements:
+        if time.monotonic() >= deadline:
+            break
+        other = improve(best)
+        found = error(other)
+        tell(f"{name}: error {found:.2e} against {least:.2e}")
+        if found < BETTER * least:
+            best, least = other, found
+    return best
+
+
+def _improvements(seen: _Seen, chosen: Sequence[Site]) -> Iterator[Improvement]:
+    def rounded_too(known: Knowledge) -> Mapping[Value, IntegerWeights]:
+        return {**known.weights, **_rounded(chosen, seen)}
+
+    for method in METHODS:
+        if method != FIRST_METHOD:
+            ranges = seen.ranges(method)
+            yield f"ranges by {method}", lambda known, ranges=ranges: replace(known, ranges=ranges)
+    yield "biases corrected", lambda known: replace(known, corrects_biases=True)
+    # Weights are rounded for what is left when the mean is right, which the biases have to see to.
+    yield "weights rounded together", lambda known: replace(known, weights=rounded_too(known), corrects_biases=True)

@@ -1,0 +1,129 @@
+"""A graph with a form for each of its sites: the very ops that every engine sees.
+
+Law: the graph itself stays as it is; forms are by the index of a site, which a graph and its copies share.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
+
+from irc.ir import DType, Graph, Value, clone_graph
+from irc.passes import registry
+from irc.passes.precision import (
+    Form,
+    Site,
+    correct_biases,
+    narrow,
+    quantize,
+    quantize_weights,
+    sites,
+    wanted_values,
+    why_not_narrow,
+    why_not_quantized,
+    why_not_quantized_weights,
+)
+
+from ..managers import pass_manager
+from ..options import CompileOptions
+from .knowledge import NOTHING, Knowledge
+
+Forms: TypeAlias = "Sequence[Form]"
+"""The form of each site, in order."""
+Lowering: TypeAlias = "Callable[[Graph, list[Site], Knowledge], None]"
+
+INT4_BLOCK = 32
+"""Weights that share a scale."""
+LARGEST_F16 = 65504.0
+F16_MARGIN = 2.0
+"""How much larger data may become than what was seen."""
+
+
+def optimized(graph: Graph, options: CompileOptions) -> Graph:
+    """A copy of a captured graph after the passes that are asked for, in which sites stand as they will be compiled."""
+    return pass_manager(options, registry(options.load)).run(clone_graph(graph), lambda: clone_graph(graph))
+
+
+def with_forms(graph: Graph, forms: Forms, knowledge: Knowledge = NOTHING) -> Graph:
+    """A copy of a graph in which each site has its form. What is `known` is known of the graph itself."""
+    copy = clone_graph(graph)
+    known = knowledge.of_copy(graph, copy)
+    found = sites(copy)
+    for form, lowering in LOWERINGS.items():  # integers first: what they read stays in steps for all its readers
+        chosen = [site for site, wanted in zip(found, forms, strict=True) if wanted is form]
+        if chosen:
+            lowering(copy, chosen, known)
+    return copy
+
+
+def everywhere(graph: Graph, form: Form, knowledge: Knowledge = NOTHING) -> list[Form]:
+    """A form for each site that can have it, f32 for the others."""
+    return [Form.F32 if why_not(site, form, knowledge) else form for site in sites(graph)]
+
+
+def why_not(site: Site, form: Form, knowledge: Knowledge = NOTHING) -> str:
+    """Why a site cannot have a form, as a clause; empty where nothing speaks against it."""
+    return REFUSALS[form](site, knowledge)
+
+
+def _why_not_int8(site: Site, known: Knowledge) -> str:
+    missing = any(value not in known.ranges for value in wanted_values_of(site))
+    return why_not_quantized(site) or ("it is in the body of a loop or a branch" if missing else "")
+
+
+def wanted_values_of(site: Site) -> list[Value]:
+    """The values whose ranges a site needs."""
+    assert site.op.graph is not None
+    return wanted_values(site.op.graph, [site])
+
+
+def _why_not_f16(site: Site, known: Knowledge) -> str:
+    largest = max((known.magnitudes.get(value, 0.0) for value in (site.data, site.weights)), default=0.0)
+    too_large = f"its data reach {largest:.1e}, and f16 ends at {LARGEST_F16:.0f}"
+    return why_not_narrow(site, DType.F16) or (too_large if F16_MARGIN * largest > LARGEST_F16 else "")
+
+
+def _to_int8(graph: Graph, chosen: list[Site], known: Knowledge) -> None:
+    ranges = dict(known.ranges)
+    if known.corrects_biases:
+        correct_biases(chosen, known.weights, known.means)
+        for value in wanted_values(graph, chosen):  # an Add that was put behind a product has about the range of that
+            if value not in ranges and value.op is not None:
+                ranges[value] = ranges[value.op.needed(0)]
+    quantize(graph, chosen, ranges, known.weights)
+
+
+def _to_int8_weights(graph: Graph, chosen: list[Site], known: Knowledge) -> None:
+    quantize_weights(graph, chosen, 8, 0, symmetric=True, compensation=known.grams)
+
+
+def _to_int4_weights(graph: Graph, chosen: list[Site], known: Knowledge) -> None:
+    quantize_weights(graph, chosen, 4, INT4_BLOCK, compensation=known.grams)
+
+
+def _to_bf16(graph: Graph, chosen: list[Site], known: Knowledge) -> None:
+    narrow(graph, chosen, DType.BF16)
+
+
+def _to_f16(graph: Graph, chosen: list[Site], known: Knowledge) -> None:
+    narrow(graph, chosen, DType.F16)
+
+
+LOWERINGS: dict[Form, Lowering] = {
+    Form.INT8: _to_int8,
+    Form.INT8_WEIGHTS: _to_int8_weights,
+    Form.INT4_WEIGHTS: _to_int4_weights,
+    Form.BF16: _to_bf16,
+    Form.F16: _to_f16,
+}
+"""How sites of a graph get a form; one row each."""
+
+REFUSALS: dict[Form, Callable[[Site, Knowledge], str]] = {
+    Form.F32: lambda site, known: "",
+    Form.BF16: lambda site, known: why_not_narrow(site, DType.BF16),
+    Form.F16: _why_not_f16,
+    Form.INT8: _why_not_int8,
+    Form.INT8_WEIGHTS: lambda site, known: why_not_quantized_weights(site),
+    Form.INT4_WEIGHTS: lambda site, known: why_not_quantized_weights(site),
+}
+"""Why a site cannot have a form."""

@@ -1,0 +1,297 @@
+"""The search of `--precision auto`: what each form of each kind of contraction saves on an engine, what it costs in error, and
+the selection of them that is fastest within the bound.
+
+Law: all numbers are measured, times on the kernels of the engine, errors with the reference; when the time is over, what was
+found so far decides. What does not pay stays in f32, and the report says why.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import inf, sqrt
+
+from irc.ir import EvaluationError, Graph
+from irc.passes.precision import Form, patterns, sites
+from irc.runtime import EngineFailure, PrecisionChoice, PrecisionRow, Program
+
+from ..engine import Engine
+from ..job import Job
+from ..tuning.candidates import usable_engines
+from .findings import Findings, conversions_in, digest_of, named
+from .judge import Feeds, Judge
+from .knowledge import Knowledge
+from .learning import Tell
+from .lowered import Forms, everywhere, why_not, with_forms
+from .reasons import choice, why_unknown
+from .savings import Savings
+from .selecting import Option, fastest, saved_by, select, with_neighbours
+from .timing import Times, build, timed_in_turns
+
+HOPELESS = 2.0
+"""How many times as long as on the fastest engine f32 may take for lower forms to be tried."""
+MOST_CHECKS = 6
+"""How many selections are looked at as a whole, to find the fastest within the bound."""
+NEAR = 1.1
+"""Bounds nearer to each other than this are one."""
+
+Selection = Mapping[str, Option]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is searched: the model to lower and what is known of it, the forms to try, a sample to time on, and who judges.
+
+    `sensing` judges single patterns on samples to learn from, `judge` selections on those held back.
+    """
+
+    model: Graph
+    knowledge: Knowledge
+    forms: Sequence[Form]
+    feeds: Feeds
+    sensing: Judge
+    judge: Judge
+    limit: float
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The form of each site, what to tell of each pattern, the milliseconds it is expected to save, and what else was run."""
+
+    forms: Forms
+    choices: Sequence[PrecisionChoice]
+    saved: float = 0.0
+    rows: Sequence[PrecisionRow] = ()
+
+
+class Search:
+    """One search for the fastest precision of a model."""
+
+    def __init__(self, subject: Subject, job: Job, findings: Findings, deadline: float, tell: Tell) -> None:
+        """At `deadline`, a time of `time.monotonic`, the search is over."""
+        self._subject, self._job, self._findings = subject, job, findings
+        self._deadline, self._tell = deadline, tell
+        self._groups = patterns(sites(subject.model))
+        self._savings = Savings(findings, self._groups, subject.forms)
+        self._losses: dict[str, float] = {}
+
+    def run(self) -> Outcome:
+        """The best selection on any engine that is usable."""
+        engines = self._engines()
+        for engine in engines:
+            self._time(engine)
+        if not all(self._is_within(fastest(self._savings.options(engine.name))) for engine in engines):
+            self._sense()
+        outcomes = [self._outcome(engine, self._best_on(engine)) for engine in engines]
+        best = max(outcomes, key=lambda each: each.saved, default=self._nothing())
+        return replace(best if best.saved > 0 else self._nothing(), rows=list(self._uniform_rows()))
+
+    @property
+    def _is_over(self) -> bool:
+        return time.monotonic() >= self._deadline
+
+    def _engines(self) -> list[Engine]:
+        """Those with most kernels of lower precision first: they get the time, where there is too little for all."""
+        asked = self._job.options.engine
+        return [each for each in reversed(usable_engines(self._job.target)) if asked is None or each.name == asked]
+
+    # Time
+
+    def _time(self, engine: Engine) -> None:
+        """What each pattern takes in f32 and in each form that the engine runs."""
+        known = self._findings.times.setdefault(engine.name, {})
+        missing = [form for form in self._subject.forms if form.value not in known]
+        own, best = self._savings.whole(engine.name), self._fastest_in_f32()
+        if missing and (own is None or best is None or own < HOPELESS * best):
+            graphs = {form.value: self._uniform(form) for form in (Form.F32, *missing)}
+            for name, times in self._timed(engine, graphs).items():
+                known[name] = times.whole
+                known.update({f"{pattern}|{name}": ms for pattern, ms in times.by_pattern.items()})
+                known.update({conversions_in(pattern, name): count for pattern, count in times.conversions.items()})
+            self._findings.keep()
+
+    def _time_selections(self, engine: Engine, taken: Sequence[Selection]) -> None:
+        """What whole runs take with selections, beside f32 in the same turns."""
+        known = self._findings.times[engine.name]
+        missing = {_name(each): each for each in taken if _name(each) not in known}
+        if not missing:
+            return
+        graphs = {name: self._graph(self._forms(each)) for name, each in missing.items()}
+        found = self._timed(engine, {Form.F32.value: self._subject.model, **graphs})
+        if found:
+            same = known[Form.F32.value] / found.pop(Form.F32.value).whole  # machines have faster and slower minutes
+            known.update({name: same * times.whole for name, times in found.items()})
+            self._findings.keep()
+
+    def _timed(self, engine: Engine, graphs: Mapping[str, Graph]) -> dict[str, Times]:
+        """The times of graphs on an engine, the first of which has to be among them; none where there is none beside it."""
+        built: dict[str, Program] = {}
+        try:
+            for name, graph in graphs.items():
+                if self._is_over:
+                    break
+                self._tell(f"building {name} on {engine.name}")
+                program = build(graph, engine, self._job)
+                if isinstance(program, Program):
+                    built[name] = program
+                elif not built:
+                    break
+            if len(built) < 2:
+                return {}
+            self._tell(f"timing {', '.join(built)} on {engine.name}")
+            times = timed_in_turns(list(built.values()), self._subject.feeds, self._subject.model)
+            return dict(zip(built, times, strict=True))
+        except EngineFailure:  # what does not run is not chosen
+            return {}
+        finally:
+            for program in built.values():
+                program.close()
+
+    def _fastest_in_f32(self) -> float | None:
+        return min((whole for name in self._findings.times if (whole := self._savings.whole(name)) is not None), default=None)
+
+    # Graphs
+
+    def _graph(self, forms: Forms) -> Graph:
+        return with_forms(self._subject.model, forms, self._subject.knowledge)
+
+    def _uniform(self, form: Form) -> Graph:
+        return self._graph(everywhere(self._subject.model, form, self._subject.knowledge))
+
+    def _forms(self, taken: Mapping[str, Option]) -> list[Form]:
+        return self._forms_of({pattern: option.form for pattern, option in taken.items()})
+
+    def _forms_of(self, chosen: Mapping[str, Form]) -> list[Form]:
+        """The form of each site, in order."""
+        own: dict[object, Form] = {}
+        for pattern, form in chosen.items():
+            for site in self._groups[pattern]:
+                own[site.op] = Form.F32 if why_not(site, form, self._subject.knowledge) else form
+        return [own.get(site.op, Form.F32) for site in sites(self._subject.model)]
+
+    # Errors
+
+    def _sense(self) -> None:
+        """The error that each pattern makes by itself, those first that save most."""
+        wished = {
+            (pattern, form): self._savings.most(pattern, form) for pattern in self._groups for form in self._subject.forms
+        }
+        missing = [each for each, saved in wished.items() if saved > 0 and named(*each) not in self._findings.errors]
+        for pattern, form in sorted(missing, key=lambda each: -wished[each]):
+            if self._is_over:
+                return
+            self._tell(f"the error of {pattern} in {form.value}")
+            self._findings.errors[named(pattern, form)] = self._error(self._subject.sensing, self._forms_of({pattern: form}))[0]
+            self._findings.keep()
+
+    def _error(self, judge: Judge, forms: Forms) -> tuple[float, float]:
+        """Relative L2 and the loss by the metric, infinite where the reference does not run the forms."""
+        try:
+            judged = judge.of_graph(self._graph(forms))
+        except EvaluationError:
+            return inf, inf
+        return judged.error, judged.loss
+
+    def _loss(self, taken: Selection) -> float:
+        """What a selection loses as a whole."""
+        name = _name(taken)
+        if name not in self._losses:
+            self._tell(f"checking {len(taken)} kinds of contractions in lower precision as a whole")
+            self._losses[name] = self._error(self._subject.judge, self._forms(taken))[1]
+        return self._losses[name]
+
+    def _is_within(self, taken: Selection) -> bool:
+        return not taken or self._loss(taken) <= self._subject.limit
+
+    # Selecting
+
+    def _best_on(self, engine: Engine) -> Selection:
+        """The selection that takes least on an engine, of those that are within the bound as a whole."""
+        options = self._savings.options(engine.name)
+        best = self._within(options)
+        candidates = [best, with_neighbours(best, options)]
+        candidates += [{each.pattern: each for each in options if each.form is form} for form in self._subject.forms]
+        within = [each for each in _distinct(candidates) if each and self._is_within(each)]
+        if len(within) > 1:
+            self._time_selections(engine, within)
+        return max(within, key=lambda each: self._saved(engine, each), default=best)
+
+    def _within(self, options: Sequence[Option]) -> Selection:
+        """The selection that saves most and is within the bound, found by narrowing down what its parts may come to."""
+        everything = fastest(options)
+        if self._is_within(everything):
+            return everything
+        best: Selection = {}
+        limit, low, high = self._subject.limit, 0.0, inf
+        bound = limit
+        for _ in range(MOST_CHECKS):
+            taken = select(options, bound)
+            if not taken or self._is_over:
+                break
+            loss = self._loss(taken)
+            if loss <= limit:
+                low, best = bound, max(best, taken, key=saved_by)
+            else:
+                high = bound
+            following = _next_bound(bound, limit, loss, low, high)
+            if following is None:
+                break
+            bound = following
+        return best
+
+    def _saved(self, engine: Engine, taken: Selection) -> float:
+        """Milliseconds that a selection saves: measured where it was, else added up."""
+        whole, own = self._savings.whole(engine.name), self._savings.whole(engine.name, _name(taken))
+        return saved_by(taken) if whole is None or own is None else whole - own
+
+    def _outcome(self, engine: Engine, taken: Selection) -> Outcome:
+        own, best = self._savings.whole(engine.name), self._fastest_in_f32()
+        behind = inf if own is None or best is None else own - best
+        return Outcome(self._forms(taken), self._choices(engine, taken), self._saved(engine, taken) - behind)
+
+    # Telling
+
+    def _nothing(self) -> Outcome:
+        engines = self._engines()
+        best = min(engines, key=lambda each: self._savings.whole(each.name) or inf, default=None)
+        return Outcome(self._forms({}), [] if best is None else self._choices(best, {}))
+
+    def _choices(self, engine: Engine, taken: Selection) -> list[PrecisionChoice]:
+        options = self._savings.options(engine.name)
+        found: list[PrecisionChoice] = []
+        for pattern, alike in self._groups.items():
+            timed = {form: self._savings.whole(engine.name, form.value) is not None for form in self._subject.forms}
+            unknown = {form: why_unknown(alike[0], form, self._subject.knowledge, timed[form]) for form in self._subject.forms}
+            found.append(choice(pattern, alike, taken, options, unknown))
+        return found
+
+    def _uniform_rows(self) -> Iterator[PrecisionRow]:
+        """What the model takes in one form everywhere, on the engine that is fastest for it."""
+        for form in self._subject.forms:
+            wholes = {name: each[form.value] for name, each in self._findings.times.items() if form.value in each}
+            if not wholes or self._is_over:
+                continue
+            engine = min(wholes, key=wholes.__getitem__)
+            error, loss = self._error(self._subject.judge, everywhere(self._subject.model, form, self._subject.knowledge))
+            fate = "beyond the bound" if loss > self._subject.limit else "timed by rules, to compare"
+            yield PrecisionRow(f"{form.value} everywhere, {engine}", error, loss, wholes[engine], None, fate)
+
+
+def _name(taken: Selection) -> str:
+    """What a selection is called among findings."""
+    return digest_of({pattern: option.form for pattern, option in taken.items()})
+
+
+def _distinct(taken: Sequence[Selection]) -> list[Selection]:
+    return list({_name(each): each for each in taken}.values())
+
+
+def _next_bound(bound: float, limit: float, loss: float, low: float, high: float) -> float | None:
+    """The next bound for the parts of a selection whose loss as a whole was found; None where there is nothing between."""
+    if low and high / low < NEAR:
+        return None
+    wished = 0.97 * bound * limit / loss if 0 < loss < inf else 2 * bound if loss <= 0 else bound / 2
+    if not low < wished < high:
+        wished = sqrt(low * high) if low and high < inf else wished
+    return wished if low < wished < high else None

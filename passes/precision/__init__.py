@@ -1,0 +1,41 @@
+"""Precision in the graph: where it can be chosen, and what each choice looks like in ordinary ops. Nothing here is exact."""
+
+from .biases import correct_biases
+from .equalizing import equalize
+from .integers import IntegerWeights, integer_weights
+from .narrowing import NARROW, Narrow, narrow, put_after, why_not_narrow
+from .quantizing import quantize, wanted_results, wanted_values, why_not_quantized
+from .ranges import Range
+from .rounding import covariance, rounded_weights
+from .sites import Form, Site, pattern, patterns, site_of, sites
+from .smoothing import smooth
+from .weights import QuantizeWeights, quantize_weights, why_not_quantized_weights
+
+__all__ = [
+    "NARROW",
+    "Form",
+    "IntegerWeights",
+    "Narrow",
+    "QuantizeWeights",
+    "Range",
+    "Site",
+    "correct_biases",
+    "covariance",
+    "equalize",
+    "integer_weights",
+    "narrow",
+    "pattern",
+    "patterns",
+    "put_after",
+    "quantize",
+    "quantize_weights",
+    "rounded_weights",
+    "site_of",
+    "sites",
+    "smooth",
+    "wanted_results",
+    "wanted_values",
+    "why_not_narrow",
+    "why_not_quantized",
+    "why_not_quantized_weights",
+]

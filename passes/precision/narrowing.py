@@ -1,0 +1,144 @@
+"""Narrow floats: operands of contractions are rounded to bf16 or f16, and nothing else is; products and sums stay f32.
+
+A narrowed value is `Cast(Cast(x, to=bf16), to=f32)`, one pair for all its readers, so that an engine may keep it in memory in
+the narrow form only; constants are narrow behind one Cast. Pointwise readers take the narrowed value, too, because else both
+forms would be kept; norms, softmax, reductions and attention keep reading f32. So do the pointwise readers of what a norm made:
+it is what a transformer adds to from layer to layer, and rounding it in each would double the error of bert_base.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from irc.ir import DType, Graph, Op, Tensor, TensorType, UsageError, Value, constant_op, make, via
+
+from ..base import Context, Contract, Pass, erase_dead
+from ..fusion import ELEMENTWISE
+from .sites import Site, sites
+
+NARROW = {"bf16": DType.BF16, "f16": DType.F16}
+NORMS = frozenset({"LayerNormalization", "RMSNormalization", "GroupNormalization", "InstanceNormalization"})
+
+
+def narrow(graph: Graph, chosen: Iterable[Site], dtype: DType) -> None:
+    """Narrow both operands of the `chosen` sites of `graph` to `dtype`, bf16 or f16.
+
+    Whether a constant fits into `dtype` is for the caller to ask (`why_not_narrow`); what overflows becomes infinite.
+    """
+    narrowing = _Narrowing(dtype)
+    for site in chosen:
+        narrowing.site(site)
+
+
+def why_not_narrow(site: Site, dtype: DType) -> str:
+    """Why a site cannot be narrowed, as a clause: one of its constants overflows; empty where nothing speaks against it."""
+    for value in (site.data, site.weights):
+        tensor = value.constant
+        if tensor is not None and _overflows(tensor, dtype):
+            return f"a constant is too large for {dtype.text}"
+    return ""
+
+
+def _overflows(tensor: Tensor, dtype: DType) -> bool:
+    largest = np.abs(tensor.array).max(initial=0.0, where=np.isfinite(tensor.array))
+    with np.errstate(over="ignore"):
+        return not np.isfinite(np.float32(largest).astype(dtype.numpy).astype(np.float32))
+
+
+def is_narrow(value: Value, dtype: DType) -> bool:
+    """Whether a value was widened from `dtype`."""
+    maker = value.op
+    inner = maker.needed(0).type if maker is not None and maker.is_a("Cast") else None
+    return isinstance(inner, TensorType) and inner.dtype is dtype
+
+
+class _Narrowing:
+    """Narrowed values by the values they stand for."""
+
+    def __init__(self, dtype: DType) -> None:
+        self._dtype = dtype
+        self._known: dict[Value, Value] = {}
+
+    def site(self, site: Site) -> None:
+        """Let a site read narrowed operands."""
+        for index, operand in enumerate((site.data, site.weights)):
+            if is_narrow(operand, self._dtype):
+                continue
+            site.op.set_operand(index, self._narrowed(operand, site.op))
+            if operand.constant is not None and operand.op is not None:
+                erase_dead(operand.op)
+
+    def _narrowed(self, value: Value, reader: Op) -> Value:
+        known = self._known.get(value)
+        if known is None:
+            known = self._constant(value.constant, value) if value.constant is not None else self._computed(value, reader)
+        self._known[value] = known
+        return known
+
+    def _constant(self, tensor: Tensor, value: Value) -> Value:
+        op = value.op
+        assert op is not None
+        assert op.graph is not None
+        location = via("narrow", op.location)
+        with np.errstate(over="ignore"):
+            small = constant_op(Tensor.from_array(tensor.array.astype(self._dtype.numpy), self._dtype), location, value.name)
+        op.graph.insert(small, op)
+        wide = make("Cast", [small.result], location, attributes={"to": DType.F32.onnx_code})
+        return op.graph.insert(wide, op).result
+
+    def _computed(self, value: Value, reader: Op) -> Value:
+        location = via("narrow", reader.location)
+        is_norm = value.op is not None and value.op.name in NORMS and not value.op.domain
+        pointwise = [use for use in value.uses if not is_norm and isinstance(use.user, Op) and is_pointwise(use.user)]
+        small = make("Cast", [value], location, attributes={"to": self._dtype.onnx_code})
+        wide = make("Cast", [small.result], location, attributes={"to": DType.F32.onnx_code})
+        put_after(value, small, wide)
+        for user, index in pointwise:
+            assert isinstance(user, Op)
+            user.set_operand(index, wide.result)
+        return wide.result
+
+
+def put_after(value: Value, *ops: Op) -> None:
+    """Put ops, in order, right behind what makes a value; behind nothing where it is an input."""
+    graph = value.graph if value.op is None else value.op.graph
+    assert graph is not None
+    before = graph.first if value.op is None else value.op.next
+    for op in ops:
+        if before is None:
+            graph.append(op)
+        else:
+            graph.insert(op, before)
+
+
+def is_pointwise(op: Op) -> bool:
+    """Whether each element of an op's result is a number in f32 made of one element of each operand."""
+    kind = op.results[0].type
+    own = op.name in ELEMENTWISE and not op.domain and op.version is None and op.name != "Cast"
+    return own and isinstance(kind, TensorType) and kind.dtype is DType.F32
+
+
+@dataclass(frozen=True)
+class Narrow(Pass, name="narrow", contract=Contract.LOSSY):
+    """Round the operands of contractions to `dtype`, bf16 or f16, where their constants fit."""
+
+    dtype: str = "bf16"
+
+    def run(self, graph: Graph, context: Context) -> None:
+        """Narrow each site; one rewrite each."""
+        if self.dtype not in NARROW:
+            raise UsageError(f"pass 'narrow' has no dtype '{self.dtype}'", hint="it narrows to bf16 or f16")
+        dtype = NARROW[self.dtype]
+        narrowing = _Narrowing(dtype)
+        for site in sites(graph):
+            if is_narrow(site.data, dtype) and is_narrow(site.weights, dtype):
+                continue
+            reason = why_not_narrow(site, dtype)
+            if reason:
+                context.miss(self.name, site.op, reason)
+                continue
+            context.take(self.name)
+            narrowing.site(site)

@@ -1,0 +1,86 @@
+"""Adaptive rounding: weights are rounded up or down together, so that what they are multiplied with hides the error.
+
+For data x with covariance C, the mean squared error of a row of weights is d C d, where d is what rounding did to it; rounding
+each to the nearest leaves the least d d instead. The task is AdaRound's (Nagel et al. 2020, equation 13); it is solved by
+coordinate descent over all integers, as QuantEase does (Behdin et al. 2023), which needs nothing of the data but C.
+Law: no round leaves more error than it found.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from irc.ir import Tensor
+
+from ..precise import Floats
+from .integers import LARGEST, IntegerWeights, Number, integer_weights
+from .sites import Site
+
+ROUNDS = 4
+"""After which descent gains little."""
+_BLOCK = 32
+"""Coordinates whose changes are gathered before they are told to all others, in one product of matrices."""
+
+
+def covariance(gram: Floats, mean: Floats, count: float) -> Floats:
+    """The covariance [C,C] of data of which `gram` is the sum of all x x' over `count` samples, and `mean` [C] their mean."""
+    return gram / count - np.outer(mean, mean)
+
+
+def rounded_weights(site: Site, spread: Floats) -> IntegerWeights:
+    """The constant weights of a site as integers, rounded for data whose indices of `data_axis` have the covariance `spread`.
+
+    Each tap of a filter is rounded by itself, as if data at different places had nothing to do with one another. Where the
+    weights sum over other than the data's indices, one by one in a depthwise convolution, they are the nearest integers.
+    """
+    constant = site.weights.constant
+    assert constant is not None
+    nearest = integer_weights(constant, site.channel_axis)
+    return nearest if site.channel_axis is None else adapted(constant, nearest, site, spread)
+
+
+def adapted(constant: Tensor, nearest: IntegerWeights, site: Site, spread: Floats) -> IntegerWeights:
+    """`nearest` with better steps for the same scales."""
+    channel, summed = site.channel_axis, site.summed_axis
+    if channel is None or constant.shape[summed] != len(spread) or len(spread) < 2:
+        return nearest
+    order = (*(axis for axis in range(len(constant.shape)) if axis not in (channel, summed)), channel, summed)
+    scaled = constant.array.astype(np.float64) / nearest.along_axis(nearest.scales.astype(np.float64))
+    wanted = scaled.transpose(order).reshape(-1, len(spread))
+    steps = nearest.steps.transpose(order)
+    best = descend(wanted, steps.reshape(-1, len(spread)), spread).reshape(steps.shape)
+    return IntegerWeights(np.ascontiguousarray(best.transpose(np.argsort(order))), nearest.scales, nearest.axis)
+
+
+def descend(wanted: Floats, steps: npt.NDArray[np.int8], spread: Floats, rounds: int = ROUNDS) -> npt.NDArray[np.int8]:
+    """Integers [R,C] near `wanted` [R,C] with less (steps - wanted) spread (steps - wanted)' in each row than `steps` has."""
+    variances = np.diag(spread)
+    matrix = np.ascontiguousarray(spread, np.float32)
+    found = np.ascontiguousarray(steps.T, np.float32)
+    slopes = matrix @ (found - wanted.T.astype(np.float32))
+    for _ in range(rounds):
+        is_better = False
+        for start in range(0, len(spread), _BLOCK):
+            part = slice(start, start + _BLOCK)
+            own, before, inner = slopes[part].copy(), found[part].copy(), matrix[part, part]
+            for index, old in enumerate(before):
+                variance = variances[start + index]
+                if variance <= 0:
+                    continue
+                new = np.clip(np.rint(old - own[index] / np.float32(variance)), -LARGEST, LARGEST)
+                found[start + index] = new
+                own[index + 1 :] += np.outer(inner[index, index + 1 :], new - old)
+            changes = found[part] - before
+            if changes.any():
+                is_better = True
+                slopes += matrix[:, part] @ changes
+        if not is_better:
+            break
+    return np.ascontiguousarray(found.T).astype(np.int8)
+
+
+def loss(wanted: Floats, steps: npt.NDArray[Number], spread: Floats) -> Floats:
+    """The mean squared error [R] of rows of integers in place of `wanted`, in steps, on data with this covariance."""
+    left = steps.astype(np.float64) - wanted
+    return np.einsum("ri,ij,rj->r", left, spread, left, optimize=True)

@@ -1,0 +1,191 @@
+"""Programs in lower precision: within the bound or said not to be, never in place of a faster one in f32, and told of."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from irc.ir import UsageError
+from irc.lowering import Compiled, CompileOptions, Precision, compile_model, find_engine, find_target
+from irc.lowering.precision import driver
+from irc.lowering.precision.tries import Try
+from irc.runtime import load
+
+from ..models import F32, info, model, node, normal
+
+WIDTH = 16
+
+
+def network() -> Any:
+    """x: f32[N,16] -> y: f32[N,16], two layers and a softmax."""
+    nodes = [
+        node("Gemm", ["x", "v", "b"], ["p"], name="first"),
+        node("Relu", ["p"], ["a"], name="relu"),
+        node("MatMul", ["a", "w"], ["q"], name="second"),
+        node("Softmax", ["q"], ["y"], name="softmax"),
+    ]
+    weights = {"v": normal(WIDTH, WIDTH), "b": normal(WIDTH, seed=1), "w": normal(WIDTH, WIDTH, seed=2)}
+    return model(nodes, [info("x", F32, ["N", WIDTH])], [info("y", F32, ["N", WIDTH])], weights)
+
+
+def compiled(**asked: Any) -> Compiled:
+    """The network, compiled as asked for."""
+    asked.setdefault("calib", [{"x": normal(4, WIDTH, seed=seed)} for seed in range(10)])
+    return compile_model(network(), replace(CompileOptions(), **asked))
+
+
+@pytest.fixture(autouse=True)
+def own_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("IRC_CACHE_DIR", str(tmp_path / "cache"))
+
+
+@pytest.mark.parametrize("precision", [each for each in Precision if each is not Precision.AUTO])
+def test_every_precision_is_near_f32_and_says_how_near(precision: Precision) -> None:
+    found = compiled(precision=precision)
+    assert found.precision is not None
+    (row,) = found.precision.rows
+    assert row.name == precision.value
+    assert row.fate == "kept"
+    assert row.error is not None
+    assert 1e-6 < row.error < 0.2
+    assert found.precision.met
+    assert all(choice.form != "f32" for choice in found.precision.choices)
+
+
+def test_the_error_is_measured_on_what_was_held_back() -> None:
+    found = compiled(precision=Precision.INT8)
+    assert found.precision is not None
+    assert found.precision.inputs == "2 of the samples given"
+    held = [{"x": normal(4, WIDTH, seed=seed)} for seed in (4, 9)]
+    exact = compile_model(network(), CompileOptions()).program
+    wanted, got = (np.concatenate([p.run(feeds)["y"] for feeds in held]) for p in (exact, found.program))
+    error = float(np.linalg.norm(wanted - got) / np.linalg.norm(wanted))
+    assert found.precision.rows[0].error == pytest.approx(error, rel=1e-3)
+
+
+def test_what_is_not_within_the_bound_gives_way_to_f32() -> None:
+    found = compiled(precision=Precision.INT8, max_error=1e-5)
+    assert found.precision is not None
+    assert not found.precision.met
+    assert [row.fate.partition(" is ")[2] or row.fate for row in found.precision.rows] == [
+        "beyond the bound of 1.0e-05",
+        "kept",
+    ]
+    assert found.program.manifest.precision == found.precision
+
+
+def test_at_o3_what_can_be_had_within_the_bound_is_looked_for() -> None:
+    found = compiled(precision=Precision.INT8, max_error=5e-3, opt_level=3, tune_budget=10.0, engine="onnxruntime")
+    assert found.precision is not None
+    assert not found.precision.met
+    first, *others = found.precision.rows
+    assert "beyond the bound" in first.fate
+    (kept,) = [row for row in others if row.fate == "kept"]
+    assert kept.loss is not None
+    assert kept.loss <= 5e-3
+
+
+def test_types_and_names_stay() -> None:
+    found = compiled(precision=Precision.FP16)
+    assert [str(each) for each in (*found.program.inputs, *found.program.outputs)] == ["x: f32[N,16]", "y: f32[N,16]"]
+
+
+def test_an_artifact_keeps_the_report(tmp_path: Path) -> None:
+    found = compiled(precision=Precision.BF16)
+    found.program.save(tmp_path / "m.irc")
+    with load(tmp_path / "m.irc") as program:
+        assert program.manifest.precision == found.precision
+
+
+def test_the_same_makes_the_same_bytes(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        compiled(precision=Precision.INT8).program.save(tmp_path / name)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def faster(name: str) -> Any:
+    """Timing in which the program of this name is twice as fast as all others."""
+
+    def timed(tries: list[Try], feeds: Any) -> tuple[list[Try], str]:
+        return [replace(each, times=tuple([1.0 if each.name == name else 2.0] * 8)) for each in tries], ""
+
+    return timed
+
+
+@pytest.mark.parametrize(("fast", "kept"), [("bf16", "bf16"), ("f32", "f32")])
+def test_at_o3_the_faster_one_is_kept(monkeypatch: pytest.MonkeyPatch, fast: str, kept: str) -> None:
+    monkeypatch.setattr(driver, "timed", faster(fast))
+    found = compiled(precision=Precision.BF16, opt_level=3, tune_budget=4.0, engine="onnxruntime")
+    assert found.precision is not None
+    fates = {row.name: row.fate for row in found.precision.rows}
+    assert fates == {kept: "kept", **({"f32": "slower"} if kept == "bf16" else {"bf16": "slower"})}
+    assert found.precision.met
+
+
+def test_auto_is_within_its_bound_and_explains_itself() -> None:
+    found = compiled(precision=Precision.AUTO, opt_level=3, tune_budget=10.0, engine="onnxruntime")
+    assert found.precision is not None
+    assert (found.precision.met, found.precision.limit) == (True, 1e-2)
+    (kept,) = [row for row in found.precision.rows if row.fate == "kept"]
+    assert kept.error is not None
+    assert kept.error <= 1e-2
+    assert [choice.place for choice in found.precision.choices] == ["Gemm at first", "MatMul at second"]
+    assert all(choice.why if choice.form == "f32" else choice.saved is not None for choice in found.precision.choices)
+
+
+@pytest.mark.skipif(bool(find_engine("onnxruntime").runs(find_target("arm64"))), reason="this machine is arm64")
+def test_auto_for_another_machine_lowers_nothing_and_says_why() -> None:
+    found = compiled(precision=Precision.AUTO, opt_level=3, target="arm64")
+    assert "nothing is lowered: no program for arm64 can be timed here" in found.notes
+    assert found.precision is not None
+    assert [(row.name, row.fate) for row in found.precision.rows] == [("f32", "kept")]
+
+
+def test_a_bound_by_a_metric() -> None:
+    def largest(outputs: dict[str, Any]) -> float:
+        return float(outputs["y"].max())
+
+    found = compiled(precision=Precision.BF16, metric=largest, max_drop=0.5)
+    assert found.precision is not None
+    assert (found.precision.metric, found.precision.limit, found.precision.met) == ("largest", 0.5, True)
+
+
+def test_what_f16_does_not_hold_stays_f32() -> None:
+    found = compiled(precision=Precision.FP16, calib=[{"x": 1e5 * normal(4, WIDTH, seed=seed)} for seed in range(5)])
+    assert found.precision is not None
+    first = found.precision.choices[0]
+    assert first.form == "f32"
+    assert "f16 ends at 65504" in first.why
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"max_error": 1e-2}, "an error was given, but no precision"),
+        ({"calib": "x.npz"}, "data to calibrate with was given, but no precision"),
+        ({"precision": Precision.BF16, "opt_level": 1}, "changes answers, which O1 does not allow"),
+        ({"precision": Precision.AUTO}, "decides by measuring, and nothing is measured here"),
+        ({"precision": Precision.BF16, "max_error": -1.0}, "is nothing --max-error can be"),
+        ({"precision": Precision.BF16, "max_error": 1e-2, "max_drop": 0.1}, "two bounds for one search"),
+        ({"precision": Precision.BF16, "max_drop": 0.1}, "bounds what a metric says, and there is none"),
+        ({"precision": Precision.BF16, "metric": len}, "a metric of your own needs a bound"),
+        ({"precision": Precision.BF16, "metric": "top2"}, "there is no metric 'top2'"),
+        ({"precision": Precision.INT8, "calib": []}, "there are no samples"),
+        ({"precision": Precision.INT8, "calib": [{"z": normal(4, WIDTH)}]}, "input"),
+        ({"precision": Precision.INT8, "calib": [{"x": normal(4, 3)}]}, "input x"),
+        ({"precision": Precision.INT8, "calib": [{"x": np.full((4, WIDTH), np.nan, np.float32)}]}, "holds NaN"),
+    ],
+)
+def test_what_makes_no_sense_is_said_before_any_work(
+    monkeypatch: pytest.MonkeyPatch, asked: dict[str, Any], message: str
+) -> None:
+    def work(*_: object) -> None:
+        pytest.fail("work was done")
+
+    monkeypatch.setattr(driver, "optimized", work)
+    with pytest.raises(UsageError, match=message):
+        compile_model(network(), replace(CompileOptions(), **asked))

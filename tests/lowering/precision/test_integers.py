@@ -1,0 +1,76 @@
+"""What integers need: a model that computes the same, ranges and weights, and only what makes the error smaller."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from irc.ir import Graph, capture, evaluate
+from irc.ir.text import print_graph
+from irc.lowering import CompileOptions
+from irc.lowering.calibration import read_calibration
+from irc.lowering.precision import integers
+from irc.lowering.precision.integers import learn_integers
+from irc.lowering.precision.judge import Judge
+from irc.lowering.precision.knowledge import Knowledge
+from irc.lowering.precision.lowered import everywhere, optimized, with_forms
+from irc.lowering.precision.metrics import METRICS
+from irc.passes.precision import Form
+from irc.runtime import SignatureEntry
+
+DIGITS = Path(__file__).resolve().parents[3] / "examples"
+
+
+@pytest.fixture(scope="module")
+def digits() -> Graph:
+    """The digits example, optimized."""
+    return optimized(capture(DIGITS / "digits.onnx"), CompileOptions())
+
+
+def samples(count: int = 16) -> list[dict[str, np.ndarray]]:
+    """Images of the test set."""
+    with np.load(DIGITS / "digits_test.npz") as arrays:
+        return [{"x": arrays["x"][index : index + 1]} for index in range(count)]
+
+
+def silent(event: str) -> None:
+    """Hears nothing."""
+
+
+def learnt(digits: Graph) -> integers.Balanced:
+    """What is learnt from the samples."""
+    inputs = [SignatureEntry("x", "f32", ("batch", 1, 8, 8))]
+    return learn_integers(digits, read_calibration(samples(), inputs), silent)
+
+
+def test_the_model_stays_and_its_balanced_copy_computes_the_same(digits: Graph) -> None:
+    before = print_graph(digits)
+    balanced = learnt(digits).model
+    assert print_graph(digits) == before
+    (feeds,) = samples(1)
+    np.testing.assert_allclose(evaluate(balanced, feeds)[0], evaluate(digits, feeds)[0], rtol=1e-4, atol=1e-5)
+
+
+def test_all_sites_can_be_quantized_with_little_error(digits: Graph) -> None:
+    found = learnt(digits)
+    forms = everywhere(found.model, Form.INT8, found.knowledge)
+    assert set(forms) == {Form.INT8}
+    judge = Judge(digits, samples(24)[16:], METRICS["l2"])
+    assert judge.of_graph(with_forms(found.model, forms, found.knowledge)).error < 0.03
+
+
+def test_only_what_makes_the_error_smaller_is_kept(monkeypatch: pytest.MonkeyPatch, digits: Graph) -> None:
+    first = Knowledge()
+    better, worse = Knowledge(corrects_biases=True), Knowledge(magnitudes={})
+    errors: dict[int, float] = {id(first): 1.0, id(better): 0.5, id(worse): 0.6}
+    steps: list[tuple[str, Callable[[Knowledge], Knowledge]]] = [("a", lambda _: better), ("b", lambda _: worse)]
+    improved = integers.improved(first, steps, lambda known: errors[id(known)], silent, float("inf"))
+    assert improved is better
+    assert integers.improved(first, steps, lambda known: errors[id(known)], silent, 0.0) is first
+
+
+def test_sites_without_ranges_stay(digits: Graph) -> None:
+    assert set(everywhere(digits, Form.INT8)) == {Form.F32}

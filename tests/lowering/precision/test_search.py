@@ -1,0 +1,144 @@
+"""The search of `auto`, with times that are made up: what pays is taken within the bound, and the rest is explained."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import inf
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from irc.ir import Graph, capture, clone_graph
+from irc.lowering import CompileOptions, find_target
+from irc.lowering.job import Job
+from irc.lowering.precision import search
+from irc.lowering.precision.findings import Findings, named, recall
+from irc.lowering.precision.judge import Judge
+from irc.lowering.precision.knowledge import NOTHING, Knowledge
+from irc.lowering.precision.lowered import everywhere, with_forms
+from irc.lowering.precision.metrics import METRICS
+from irc.lowering.precision.search import Search, Subject
+from irc.lowering.precision.timing import Times
+from irc.passes.precision import Form, patterns, sites
+
+from ..models import F32, info, model, node, normal
+
+WIDTH = 8
+FEEDS = [{"x": normal(3, WIDTH, seed=seed)} for seed in range(3)]
+
+
+@pytest.fixture(autouse=True)
+def own_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("IRC_CACHE_DIR", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def graph() -> Graph:
+    """Two products of different kinds."""
+    nodes = [
+        node("MatMul", ["x", "v"], ["p"], name="first"),
+        node("Tanh", ["p"], ["a"], name="tanh"),
+        node("MatMul", ["a", "w"], ["y"], name="second"),
+    ]
+    weights = {"v": normal(WIDTH, WIDTH), "w": normal(WIDTH, WIDTH, seed=1)}
+    return capture(model(nodes, [info("x", F32, ["N", WIDTH])], [info("y", F32, ["N", WIDTH])], weights))
+
+
+class Program:
+    """Stands for a program; it knows its form."""
+
+    def __init__(self, form: str) -> None:
+        self.form = form
+
+    def close(self) -> None:
+        """Nothing to let go of."""
+
+
+def searched(
+    monkeypatch: pytest.MonkeyPatch, graph: Graph, times: Mapping[str, Sequence[float]], limit: float, seconds: float = inf
+) -> search.Outcome:
+    """What is found where the two products take `times` in each form, and a run takes as long as both."""
+    names = list(patterns(sites(graph)))
+
+    def build(graph: Graph, engine: Any, job: Job) -> Program | str:
+        casts = [op for op in graph.walk() if op.is_a("Cast")]
+        form = "bf16" if casts else "f32"
+        return Program(form) if form in times else "it has no kernels"
+
+    def timed(programs: Sequence[Program], feeds: Any, model: Graph) -> list[Times]:
+        return [Times(sum(times[p.form]), dict(zip(names, times[p.form], strict=True))) for p in programs]
+
+    monkeypatch.setattr(search, "build", build)
+    monkeypatch.setattr(search, "Program", Program)
+    monkeypatch.setattr(search, "timed_in_turns", timed)
+    job = Job(CompileOptions(engine="onnxruntime", opt_level=3), find_target("cpu"))
+    judge = Judge(graph, FEEDS, METRICS["l2"])
+    subject = Subject(graph, NOTHING, (Form.BF16,), FEEDS[0], judge, judge, limit)
+    return Search(subject, job, Findings("precision-test.json"), seconds, lambda event: None).run()
+
+
+def error_of(graph: Graph, *forms: Form) -> float:
+    """The error of the products in these forms."""
+    return Judge(graph, FEEDS, METRICS["l2"]).of_graph(with_forms(graph, forms)).error
+
+
+def test_everything_that_pays_is_taken_where_that_is_within_the_bound(monkeypatch: pytest.MonkeyPatch, graph: Graph) -> None:
+    found = searched(monkeypatch, graph, {"f32": (1.0, 1.0), "bf16": (0.5, 0.4)}, limit=0.1)
+    assert list(found.forms) == [Form.BF16, Form.BF16]
+    assert found.saved == pytest.approx(1.1)
+
+
+def test_what_is_slower_stays_and_says_so(monkeypatch: pytest.MonkeyPatch, graph: Graph) -> None:
+    found = searched(monkeypatch, graph, {"f32": (1.0, 1.0), "bf16": (1.12, 0.4)}, limit=0.1)
+    assert list(found.forms) == [Form.F32, Form.BF16]
+    assert found.choices[0].place == "MatMul at first"
+    assert found.choices[0].why == "bf16 0.120 ms slower"
+
+
+def test_under_a_tight_bound_what_saves_most_for_its_error_is_taken(monkeypatch: pytest.MonkeyPatch, graph: Graph) -> None:
+    limit = 1.01 * error_of(graph, Form.F32, Form.BF16)
+    assert limit < error_of(graph, Form.BF16, Form.BF16)
+    found = searched(monkeypatch, graph, {"f32": (1.0, 1.0), "bf16": (0.9, 0.2)}, limit)
+    assert list(found.forms) == [Form.F32, Form.BF16]
+    assert "would save 0.100 ms, but its error of" in found.choices[0].why
+
+
+def test_what_no_engine_builds_is_said(monkeypatch: pytest.MonkeyPatch, graph: Graph) -> None:
+    found = searched(monkeypatch, graph, {"f32": (1.0, 1.0)}, limit=0.1)
+    assert set(found.forms) == {Form.F32}
+
+
+def test_without_time_all_stays_as_it_is(monkeypatch: pytest.MonkeyPatch, graph: Graph) -> None:
+    found = searched(monkeypatch, graph, {"f32": (1.0, 1.0), "bf16": (0.5, 0.4)}, limit=0.1, seconds=0.0)
+    assert set(found.forms) == {Form.F32}
+
+
+def test_what_is_done_to_data_in_kernels_of_nobody_counts(graph: Graph) -> None:
+    names = list(patterns(sites(graph)))
+    times = {named(name, form): ms for form, ms in ((Form.F32, 1.0), (Form.BF16, 0.8)) for name in names}
+    whole = {"f32": 2.0, "bf16": 3.0}  # casts that nothing absorbs take 1.4 ms
+    findings = Findings("precision-test.json", times={"onnxruntime": {**times, **whole}})
+    job = Job(CompileOptions(engine="onnxruntime", opt_level=3), find_target("cpu"))
+    judge = Judge(graph, FEEDS, METRICS["l2"])
+    found = Search(
+        Subject(graph, NOTHING, (Form.BF16,), FEEDS[0], judge, judge, 0.1), job, findings, inf, lambda event: None
+    ).run()
+    assert set(found.forms) == {Form.F32}
+    assert found.choices[0].why == "bf16 0.500 ms slower"
+
+
+def test_findings_are_found_again_for_the_same_and_for_nothing_else(graph: Graph) -> None:
+    job = Job(CompileOptions(opt_level=3, tune_budget=10.0), find_target("cpu"))
+    findings = recall(graph, job, FEEDS)
+    findings.errors["a|bf16"] = 0.25
+    findings.times["tvm"] = {"f32": 1.5}
+    findings.keep()
+    longer = Job(CompileOptions(opt_level=3, tune_budget=20.0), find_target("cpu"))
+    assert recall(clone_graph(graph), longer, FEEDS) == findings
+    assert not recall(graph, job, FEEDS[:1]).errors
+    findings.errors["a|int8"] = 0.5
+    findings.learn(Knowledge(corrects_biases=True))
+    assert list(findings.errors) == ["a|bf16"], "integers depend on what was learnt"
+    other = with_forms(graph, everywhere(graph, Form.BF16))
+    assert not recall(other, job, FEEDS).errors

@@ -1,0 +1,69 @@
+"""Adaptive rounding: less error than the nearest integers on data that hang together, and never more."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from irc.ir.text import parse_graph
+from irc.passes import sites
+from irc.passes.precision import covariance, integer_weights, rounded_weights
+from irc.passes.precision.rounding import descend, loss
+
+
+@given(seed=st.integers(0, 10**6), rows=st.integers(1, 6), columns=st.integers(2, 20), rank=st.integers(1, 20))
+@settings(max_examples=40)
+def test_no_row_has_more_error_than_rounded_to_the_nearest(seed: int, rows: int, columns: int, rank: int) -> None:
+    rng = np.random.default_rng(seed)
+    wanted = rng.uniform(-9, 9, (rows, columns))
+    half = rng.standard_normal((columns, rank))
+    spread = half @ half.T / rank
+    nearest = np.rint(wanted).astype(np.int8)
+    found = descend(wanted, nearest, spread)
+    before, after = loss(wanted, nearest, spread), loss(wanted, found, spread)
+    assert (after <= before + 1e-4 * (1 + before)).all()
+
+
+def test_data_that_hang_together_hide_much_of_the_error() -> None:
+    rng = np.random.default_rng(0)
+    wanted = rng.uniform(-100, 100, (32, 64))
+    x = rng.standard_normal((1000, 8)) @ rng.standard_normal((8, 64)) + 0.1 * rng.standard_normal((1000, 64))
+    spread = covariance(x.T @ x, x.mean(axis=0), len(x))
+    assert np.allclose(spread, np.cov(x.T, bias=True))
+    nearest = np.rint(wanted).astype(np.int8)
+    assert loss(wanted, descend(wanted, nearest, spread), spread).sum() < 0.2 * loss(wanted, nearest, spread).sum()
+
+
+def test_taps_of_a_filter_are_rounded_each_by_itself() -> None:
+    rng = np.random.default_rng(0)
+    flat = ", ".join(repr(float(n)) for n in rng.standard_normal((3, 4, 2, 2)).astype(np.float32).reshape(-1))
+    graph = parse_graph(
+        f"graph @main(%x: f32[1,4,5,5]) -> (%y: f32[*]) {{\n  %w = const @_ : f32[3,4,2,2] = [{flat}]\n"
+        "  %y = Conv(%x, %w)\n  return %y\n}"
+    )
+    (site,) = sites(graph)
+    constant = site.weights.constant
+    assert constant is not None
+    nearest, spread = integer_weights(constant, 0), np.full((4, 4), 0.9) + 0.1 * np.eye(4)
+    found = rounded_weights(site, spread)
+    assert found.steps.shape == (3, 4, 2, 2)
+    assert np.array_equal(found.scales, nearest.scales)
+    assert np.abs(found.steps.astype(int) - nearest.steps).max() <= 2
+    off, plain = found.values - constant.array, nearest.values - constant.array
+    error = np.einsum("oikl,ij,ojkl->kl", off, spread, off)
+    assert (error <= np.einsum("oikl,ij,ojkl->kl", plain, spread, plain)).all()
+    assert error.sum() < 0.7 * np.einsum("oikl,ij,ojkl->", plain, spread, plain)
+
+
+def test_a_depthwise_filter_is_rounded_to_the_nearest() -> None:
+    graph = parse_graph(
+        """graph @main(%x: f32[1,2,5,5]) -> (%y: f32[*]) {
+  %w = const @_ : f32[2,1,1,1] = [0.3, 0.7]
+  %y = Conv(%x, %w) {group=2}
+  return %y
+}"""
+    )
+    (site,) = sites(graph)
+    assert site.weights.constant is not None
+    assert np.array_equal(rounded_weights(site, np.eye(2)).steps, integer_weights(site.weights.constant, 0).steps)
