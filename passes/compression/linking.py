@@ -117,26 +117,23 @@ def _gemm(op: Op, ties: Ties) -> None:
 
 
 def _conv(op: Op, ties: Ties) -> None:
-    """Filters are rows of the weight, [out, in / groups, ...]; of several groups each is taken away whole or not at all."""
-    data, weight, bias, result = op.needed(0), op.needed(1), op.operand(2), op.result
-    groups = op.integer("group", 1)
-    ties.same(place(data, 0), place(result, 0))
-    if groups == 1:
-        ties.same(place(data, 1), place(weight, 1))
-        ties.same(place(weight, 0), place(result, 1))
-        ties.same(place(bias, 0), place(result, 1))
-    else:
-        ties.blocks(place(data, 1), place(weight, 0), place(bias, 0), place(result, 1), count=groups)
+    """The weight is [out, in / groups, ...]."""
+    _convolution(op, ties, 1)
 
 
 def _transposed_conv(op: Op, ties: Ties) -> None:
     """The weight is [in, out / groups, ...]."""
+    _convolution(op, ties, 0)
+
+
+def _convolution(op: Op, ties: Ties, summed: int) -> None:
+    """A weight whose axis `summed` has the channels of the data; of several groups each is taken away whole or not at all."""
     data, weight, bias, result = op.needed(0), op.needed(1), op.operand(2), op.result
     groups = op.integer("group", 1)
     ties.same(place(data, 0), place(result, 0))
     if groups == 1:
-        ties.same(place(data, 1), place(weight, 0))
-        ties.same(place(weight, 1), place(result, 1))
+        ties.same(place(data, 1), place(weight, summed))
+        ties.same(place(weight, 1 - summed), place(result, 1))
         ties.same(place(bias, 0), place(result, 1))
     else:
         ties.blocks(place(data, 1), place(weight, 0), place(bias, 0), place(result, 1), count=groups)

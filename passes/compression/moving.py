@@ -118,28 +118,23 @@ def _transpose(op: Op, ties: Ties) -> None:
 
 
 def _concat(op: Op, ties: Ties) -> None:
-    result = op.result
-    parts = [operand for operand in op.operands if operand is not None]
-    sizes = _sizes_along(op, parts)
-    if result.shape is None or sizes is None:
-        return
-    axis, start = _axis(op, result), 0
-    for part, size in zip(parts, sizes, strict=True):
-        ties.pick((result, axis), np.arange(start, start + size), (part, axis))
-        start += size
-        _others(part, axis, result, ties)
+    _in_parts(op, op.result, [operand for operand in op.operands if operand is not None], ties)
 
 
 def _split(op: Op, ties: Ties) -> None:
-    data, parts = op.needed(0), op.results
+    _in_parts(op, op.needed(0), op.results, ties)
+
+
+def _in_parts(op: Op, whole: Value, parts: Sequence[Value], ties: Ties) -> None:
+    """Parts that lie one behind the other in a whole, along the axis of an op."""
     sizes = _sizes_along(op, parts)
-    if data.shape is None or sizes is None or sum(sizes) != data.shape[_axis(op, data)]:
+    if whole.shape is None or sizes is None or sum(sizes) != whole.shape[_axis(op, whole)]:
         return
-    axis, start = _axis(op, data), 0
+    axis, start = _axis(op, whole), 0
     for part, size in zip(parts, sizes, strict=True):
-        ties.pick((data, axis), np.arange(start, start + size), (part, axis))
+        ties.pick((whole, axis), np.arange(start, start + size), (part, axis))
         start += size
-        _others(part, axis, data, ties)
+        _others(part, axis, whole, ties)
 
 
 def _axis(op: Op, value: Value) -> int:
@@ -147,7 +142,7 @@ def _axis(op: Op, value: Value) -> int:
     return axis + len(value.shape or ()) if axis < 0 else axis
 
 
-def _sizes_along(op: Op, values: list[Value]) -> list[int] | None:
+def _sizes_along(op: Op, values: Sequence[Value]) -> list[int] | None:
     """The sizes of values along the op's axis, where all of them are known."""
     sizes = [v.shape[_axis(op, v)] for v in values if v.shape]
     known = [size for size in sizes if isinstance(size, int)]

@@ -15,6 +15,7 @@ from .output import check_file, naming, note, print_json, write_whole
 from .reporting import print_statistics, records_json, undone_json, warn_of_undone
 
 if TYPE_CHECKING:
+    from irc.ir import Graph
     from irc.passes import PassRecord
 
 OutputFlag = Annotated[
@@ -47,7 +48,7 @@ def opt_command(
     as_json: flags.JsonFlag = False,
 ) -> None:
     """Run passes on a model and write the better model; without -o its text is printed."""
-    from irc.ir import Graph, UsageError, collector_paused, save_onnx, specialize
+    from irc.ir import UsageError, collector_paused, specialize
     from irc.ir.text import print_graph
     from irc.lowering import pass_manager, rewrite_checker
     from irc.passes import Contract, registry
@@ -88,18 +89,27 @@ def opt_command(
         note(f"pass '{record.text}' was rolled back and left out: {record.failure}")
     undone = checker.undone if checker is not None else []
     warn_of_undone(undone)
-    if output is None and not as_json:
-        print(print_graph(graph), end="")
-    elif output is not None and output.suffix == ".onnx":
-        with naming(output):
-            save_onnx(graph, output)
-    elif output is not None:
-        write_whole(output, print_graph(graph).encode())
+    if output is not None:
+        _write(graph, output)
     if as_json:
         named = None if output is None else str(output)
         print_json({"output": named, "passes": records_json(manager.records), "undone": undone_json(undone)})
-    else:
-        _report(manager.records, output, stats)
+        return
+    if output is None:
+        print(print_graph(graph), end="")
+    _report(manager.records, output, stats)
+
+
+def _write(graph: Graph, output: Path) -> None:
+    """A graph as an ONNX model or as text, as the suffix says."""
+    from irc.ir import save_onnx
+    from irc.ir.text import print_graph
+
+    if output.suffix != ".onnx":
+        write_whole(output, print_graph(graph).encode())
+        return
+    with naming(output):
+        save_onnx(graph, output)
 
 
 def _report(records: Sequence[PassRecord], output: Path | None, stats: bool) -> None:

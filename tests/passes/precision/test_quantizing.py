@@ -131,9 +131,7 @@ def test_what_is_moved_on_the_way_is_rounded_once() -> None:
     assert np.array_equal(before, evaluate(optimized, {"x": x}))
 
 
-def test_the_parts_of_a_concat_have_its_steps() -> None:
-    graph = parse_graph(
-        """graph @main(%a: f32[1,1,2,2], %b: f32[1,1,2,2]) -> (%y: f32[*], %z: f32[*]) {
+A_PART_READ_BY_ITSELF = """graph @main(%a: f32[1,1,2,2], %b: f32[1,1,2,2]) -> (%y: f32[*], %z: f32[*]) {
   %w = const @_ : f32[1,2,1,1] = [1.0, 0.5]
   %v = const @_ : f32[1,1,1,1] = [0.5]
   %c = Concat(%a, %b) {axis=1}
@@ -141,7 +139,11 @@ def test_the_parts_of_a_concat_have_its_steps() -> None:
   %z = Conv(%a, %v)
   return %y, %z
 }"""
-    )
+"""A convolution of two images put together, and one of the first alone."""
+
+
+def test_the_parts_of_a_concat_have_its_steps() -> None:
+    graph = parse_graph(A_PART_READ_BY_ITSELF)
     ranges = {
         value: Range(-1.0, 1.0) if value.name == "a" else Range(-1.0, 1.5) for value in wanted_values(graph, sites(graph))
     }
@@ -157,16 +159,7 @@ def test_the_parts_of_a_concat_have_its_steps() -> None:
 
 
 def test_a_part_that_is_far_smaller_than_its_concat_keeps_its_own_steps() -> None:
-    graph = parse_graph(
-        """graph @main(%a: f32[1,1,2,2], %b: f32[1,1,2,2]) -> (%y: f32[*], %z: f32[*]) {
-  %w = const @_ : f32[1,2,1,1] = [1.0, 0.5]
-  %v = const @_ : f32[1,1,1,1] = [0.5]
-  %c = Concat(%a, %b) {axis=1}
-  %y = Conv(%c, %w)
-  %z = Conv(%a, %v)
-  return %y, %z
-}"""
-    )
+    graph = parse_graph(A_PART_READ_BY_ITSELF)
     ranges = {v: Range(-0.1, 0.1) if v.name == "a" else Range(-1.0, 1.5) for v in wanted_values(graph, sites(graph))}
     quantize(graph, sites(graph), ranges)
     scales = [float(op.constant_operand(1).array) for op in graph if op.is_a("QuantizeLinear")]  # type: ignore[union-attr]
