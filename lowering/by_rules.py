@@ -25,7 +25,7 @@ from .loading import Loaded, Lowered, Settle, elsewhere, load
 from .managers import pass_manager, rewrite_checker
 from .manifests import manifest_of
 from .options import CompileOptions
-from .partition import Piece, pieces_of
+from .partitioning import Piece, pieces_of
 from .plans import lower_pieces
 from .strict import refused, without_fallback
 from .targets import find_target

@@ -19,7 +19,7 @@ from irc.runtime import EngineFiles as RuntimeFiles
 
 from .engine import EngineFiles
 from .openvino.merging import one_bin
-from .partition import Piece, extract
+from .partitioning import Piece, extract
 from .signatures import input_entries, output_entries
 from .targets import Target
 

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import hashlib
 import mmap
 import os
+import shutil
 import stat
 import zipfile
 import zlib
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, BinaryIO, TypeAlias
 
 from .errors import ArtifactError
 from .manifest import FileRecord, Manifest
@@ -32,6 +34,7 @@ LARGEST_MANIFEST = 16 << 20
 """Bytes that a manifest may have."""
 LARGEST_ARTIFACT = 1 << 40
 """Bytes that an artifact may have."""
+_CANNOT_SHARE = (errno.EXDEV, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL, errno.EPERM)
 
 
 class Artifact:
@@ -113,6 +116,41 @@ def _write_folder(
                 records[name] = FileRecord(digests[name].result(), _size(files[name]))
         _write_file(temporary / Manifest.NAME, iter([dataclasses.replace(manifest, files=records).to_bytes()]), settle)
         os.rename(temporary, target)
+
+
+def copy_artifact(path: StrPath, place: StrPath) -> Artifact:
+    """Open an artifact that is one file, and copy it to `place` while it is checked; only then it replaces what is there.
+
+    The system does the copying, and shares the blocks where the file system can. Raises OSError where `path` cannot be opened,
+    and ArtifactError for what is no whole artifact and for a disk that refuses; then `place` is as it was.
+    """
+    from concurrent.futures import ThreadPoolExecutor
+
+    target = Path(place)
+    with open(path, "rb") as source, _speaking_of(target), temporary_beside(target) as (descriptor, temporary):
+        with os.fdopen(descriptor, "wb") as stream, ThreadPoolExecutor(1) as thread:
+            checked = thread.submit(open_artifact, path)
+            copy_bytes(source, stream)
+            os.fsync(stream.fileno())
+            artifact = checked.result()
+        os.replace(temporary, target)
+        _sync_folder(target.parent)
+    return artifact
+
+
+def copy_bytes(source: BinaryIO, target: BinaryIO) -> None:
+    """Write all of a file to an empty one, in the system where it can. Raises OSError."""
+    left = os.fstat(source.fileno()).st_size
+    try:
+        while left and (moved := os.copy_file_range(source.fileno(), target.fileno(), left)):
+            left -= moved
+    except (AttributeError, OSError) as error:  # another system, or two file systems that have nothing in common
+        if isinstance(error, OSError) and error.errno not in _CANNOT_SHARE:
+            raise
+        source.seek(0)
+        target.seek(0)
+        shutil.copyfileobj(source, target, 1 << 20)
+        target.flush()
 
 
 def open_artifact(path: StrPath) -> Artifact:

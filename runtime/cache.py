@@ -45,7 +45,7 @@ def read_entry(name: str) -> Entry:
     """The entry called `name`, a plain file name; never raises."""
     path = cache_folder() / name
     try:
-        _check(path.parent)
+        check_folder(path.parent)
         content = path.read_bytes()
     except FileNotFoundError:
         return Entry(None)
@@ -61,7 +61,7 @@ def write_entry(name: str, content: bytes) -> str:
     """Keep an entry, which appears whole or not at all; why it could not be kept, or an empty string. Never raises."""
     path = cache_folder() / name
     try:
-        _make(path.parent)
+        make_folder(path.parent)
         with temporary_beside(path, 0o600) as (descriptor, temporary):
             with open(descriptor, "wb") as file:
                 file.write(_HEADER + hashlib.sha256(content).hexdigest().encode() + b"\n" + content)
@@ -77,7 +77,7 @@ def why_no_cache() -> str:
     """Why nothing can be kept in the cache folder, as a clause; an empty string where it can."""
     folder = cache_folder()
     try:
-        _make(folder)
+        make_folder(folder)
         with tempfile.TemporaryFile(dir=folder) as file:
             file.write(b"\0" * 4096)
             file.flush()
@@ -86,12 +86,13 @@ def why_no_cache() -> str:
     return ""
 
 
-def _make(folder: Path) -> None:
+def make_folder(folder: Path) -> None:
+    """Make the cache folder where it is not there. Raises OSError for one that cannot be used."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    _check(folder)
+    check_folder(folder)
 
 
-def _check(folder: Path) -> None:
+def check_folder(folder: Path) -> None:
     """Raises PermissionError for a folder of somebody else's, or that everyone may write to."""
     status = folder.stat()
     if not hasattr(os, "geteuid"):

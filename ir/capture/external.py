@@ -12,6 +12,8 @@ import stat
 from pathlib import Path
 
 import onnx
+from google.protobuf.message import Message
+from onnx import TensorProto
 
 from ..diagnostics import ModelError
 from ..types import DType
@@ -88,6 +90,22 @@ class ExternalFiles:
             ) from None
         finally:
             os.close(folder)
+
+
+def external_locations(model: onnx.ModelProto) -> tuple[str, ...]:
+    """The files that tensors of a model say their data are in, sorted; nothing is opened."""
+    found: set[str] = set()
+    waiting: list[Message] = [model]
+    while waiting:
+        message = waiting.pop()
+        if isinstance(message, TensorProto):
+            if message.data_location == TensorProto.EXTERNAL:
+                found.update(entry.value for entry in message.external_data if entry.key == "location")
+            continue
+        for field, value in message.ListFields():
+            if field.message_type is not None:
+                waiting.extend(value if field.is_repeated else [value])
+    return tuple(sorted(found))
 
 
 def _safe_parts(location: str, where: str) -> list[str]:

@@ -24,7 +24,7 @@ from ..garbage import collector_paused
 from ..graph import Graph
 from ..tensors import SparseTensor, Tensor
 from ..types import BY_ONNX_CODE, DType
-from .external import ExternalFiles
+from .external import ExternalFiles, external_locations
 from .limits import Limits
 from .wire import Skeleton
 
@@ -192,6 +192,18 @@ def capture(model: str | os.PathLike[str] | bytes | onnx.ModelProto, limits: Lim
 
     with collector_paused():
         return import_model(load_onnx(model, limits))
+
+
+def file_digests(path: Path) -> dict[str, str]:
+    """SHA-256 of an ONNX file, under its name, and of the files beside it that its tensors are in, under theirs.
+
+    A model is the same where these are. Raises UsageError and ModelError as `load_onnx` does, and OSError for a file that is
+    not there.
+    """
+    source = load_onnx(path)
+    mentions = source.skeleton is None or b"location" in source.skeleton.message  # the key of each file beside the model
+    beside = external_locations(source.message) if mentions else ()
+    return {path.name: file_digest(path), **{name: file_digest(path.parent / name) for name in beside}}
 
 
 def file_digest(path: Path) -> str:

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from irc.ir import UsageError
-from irc.passes.precision import Form
 
 if TYPE_CHECKING:
+    from irc.passes.precision import Form
+
     from ..options import CompileOptions
 
 Score: TypeAlias = "Callable[..., float]"
@@ -38,6 +39,8 @@ class Precision(Enum):
     @property
     def form(self) -> Form | None:
         """The form that every contraction gets, None where each has its own."""
+        from irc.passes.precision import Form  # with the passes: what is asked for can be checked without them
+
         return None if self is Precision.AUTO else Form("f16" if self is Precision.FP16 else self.value)
 
     @staticmethod

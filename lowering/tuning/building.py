@@ -18,7 +18,7 @@ from ..engines import configured, rest_of
 from ..managers import pass_manager
 from ..manifests import manifest_of
 from ..options import CompileOptions
-from ..partition import Piece, pieces_of, refusals
+from ..partitioning import Piece, pieces_of, refusals
 from ..plans import lower_pieces
 from ..strict import without_fallback
 from ..targets import Target

@@ -20,7 +20,7 @@ from irc.runtime import Contestant, Manifest, NodeCount, RunError, Workload, mea
 
 from ..engine import Engine
 from ..engines import ENGINES
-from ..partition import Piece, extract, needed_ops, why_not_cut
+from ..partitioning import Piece, extract, needed_ops, why_not_cut
 from ..signatures import input_entries, output_entries
 from ..targets import Target
 

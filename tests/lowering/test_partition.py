@@ -14,7 +14,7 @@ from irc.ir import Graph, UnsupportedError, evaluate, verify
 from irc.ir.text import parse_graph
 from irc.lowering import find_target
 from irc.lowering.engine import Verdict
-from irc.lowering.partition import MOST_PIECES, extract, partition, why_not_cut
+from irc.lowering.partitioning import MOST_PIECES, extract, partition, why_not_cut
 
 HERE = find_target("cpu")
 

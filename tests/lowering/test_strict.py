@@ -12,7 +12,7 @@ from irc.ir import UnsupportedError, UsageError, capture
 from irc.lowering import CompileOptions, Engine, compile_model, find_engine, find_target
 from irc.lowering.engine import Verdict
 from irc.lowering.onnxruntime import OnnxRuntime
-from irc.lowering.partition import Piece
+from irc.lowering.partitioning import Piece
 from irc.lowering.plans import lower_pieces
 from irc.lowering.strict import CPU, RECORD, REFUSE, refused, without_fallback
 from irc.lowering.tuning import search

@@ -94,8 +94,8 @@ def test_compile(shell: Shell) -> None:
 
 def test_compile_json(shell: Shell) -> None:
     found = read_json(shell.good("compile", "good.onnx", "-O1", "-o", "out.irc", "--json"))
-    keys = ["artifact", "bytes", "target", "opt_level", "ops", "seconds", "placement", "agreement", "variants", "overriding"]
-    assert list(found) == [*keys, "passes", "undone", "unchecked", "decisions", "precision", "notes"]
+    keys = ["artifact", "bytes", "cached", "target", "opt_level", "ops", "seconds", "placement", "agreement", "variants"]
+    assert list(found) == [*keys, "overriding", "passes", "undone", "unchecked", "decisions", "precision", "notes"]
     assert found["artifact"] == "out.irc"
     assert found["bytes"] == (shell.folder / "out.irc").stat().st_size
     assert (found["target"], found["opt_level"]) == ("cpu", 1)

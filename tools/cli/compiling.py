@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import sys
+import time
+from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from . import flags
+from .kept import Taken, Told, keep, take, told
 from .options import compile_options, engine_settings, instruments
 from .output import check_file, print_json, write_whole
 from .precision import (
@@ -22,7 +27,21 @@ from .precision import (
     with_precision,
 )
 from .progress import progress
-from .reporting import compiled_json, print_compiled, print_statistics, warn_of_failures
+from .reporting import (
+    compiled_json,
+    print_compiled,
+    print_details,
+    print_statistics,
+    print_taken,
+    taken_json,
+    warn_of_failures,
+)
+
+if TYPE_CHECKING:
+    from irc.lowering import Compiled, CompileOptions
+    from irc.passes import Instrument
+
+    from .models import Model
 
 OutputFlag = Annotated[
     Path | None, typer.Option("--output", "-o", metavar="FILE", help="Where to write; default: MODEL with .irc.")
@@ -32,6 +51,7 @@ ProviderFlag = Annotated[
     list[str] | None,
     typer.Option("--provider", metavar="NAME", help="ONNX Runtime execution providers, in order; repeatable."),
 ]
+FreshFlag = Annotated[bool, typer.Option("--fresh", help="Compile, even where the cache has the artifact from before.")]
 
 
 def compile_command(
@@ -63,6 +83,7 @@ def compile_command(
     dump_ir: flags.DumpFlag = None,
     print_after: flags.PrintAfterFlag = None,
     stats: flags.StatsFlag = False,
+    fresh: FreshFlag = False,
     trust_pickle: flags.TrustFlag = False,
     as_json: flags.JsonFlag = False,
 ) -> None:
@@ -82,22 +103,62 @@ def compile_command(
     if html is not None:
         check_file(html, "--html", model)
     watching = instruments(dump_ir, print_after, options.load)
-    opened = open_model(model, trust_pickle)
-    with progress() as shown:
-        compiled = opened.compile(options, [*watching, *shown])
-    compiled.program.save(place)
-    warn_of_failures(compiled)
-    if html is not None and compiled.precision is not None:
+    key = _key(model, options) if not (watching or stats) else None
+    taken = None if fresh else take(key, place)
+    if taken is not None:
+        _tell_taken(taken, place, as_json)
+        precision_found = taken.manifest.precision
+    else:
+        compiled = _compiled(open_model(model, trust_pickle), options, watching, place, key, as_json)
+        if stats and not as_json:
+            print_statistics(compiled.records)
+        precision_found = compiled.precision
+    if html is not None and precision_found is not None:
         from ..html import precision_page
 
-        write_whole(html, precision_page(compiled.precision, model.name).encode())
+        write_whole(html, precision_page(precision_found, model.name).encode())
+    fail_out_of_bounds(precision_found)
+
+
+def _key(model: Path, options: CompileOptions) -> str | None:
+    """The key of a compilation in the cache; None for one that is not kept."""
+    from irc.lowering import program_key
+
+    from .factories import is_torch_model
+
+    return program_key(model, options) if model.is_file() and not is_torch_model(model) else None
+
+
+def _tell_taken(taken: Taken, place: Path, as_json: bool) -> None:
+    sys.stderr.write(taken.told.remarks)
     if as_json:
-        print_json(compiled_json(compiled, opened.notes, place))
+        print_json(taken_json(taken.told, place))
+    else:
+        print_taken(taken.manifest, taken.told, place)
+
+
+def _compiled(
+    opened: Model, options: CompileOptions, watching: Sequence[Instrument], place: Path, key: str | None, as_json: bool
+) -> Compiled:
+    """Compile and save a model, tell of it, and keep it in the cache."""
+    start = time.perf_counter()
+    with progress() as shown:
+        compiled = opened.compile(options, [*watching, *shown])
+    spent = time.perf_counter() - start
+    compiled.program.save(place)
+    warn_of_failures(compiled)
+    values = compiled_json(compiled, opened.notes, place)
+    if as_json:
+        print_json(values)
     else:
         print_compiled(compiled, options, place)
-        if stats:
-            print_statistics(compiled.records)
-    fail_out_of_bounds(compiled.precision)
+    sys.stdout.flush()  # who waits for what is told need not wait for the cache
+
+    def said() -> Told:
+        return told(partial(print_details, compiled, options), partial(warn_of_failures, compiled), values, spent)
+
+    keep(key, place, said)
+    return compiled
 
 
 def _check_place(model: Path, place: Path) -> None:

@@ -246,7 +246,7 @@ def _libraries(gpu: bool, kernels: bool) -> Iterator[Finding]:
 
 
 def _cache() -> Iterator[Finding]:
-    from irc.runtime import cache_folder, measured_limits, why_no_cache
+    from irc.runtime import LIMIT_VARIABLE, cache_folder, measured_limits, room, why_no_cache
 
     folder, reason = cache_folder(), why_no_cache()
     if reason:
@@ -254,6 +254,9 @@ def _cache() -> Iterator[Finding]:
         return
     files = [each.stat().st_size for each in folder.iterdir() if each.is_file()]
     yield Finding("cache", "folder", State.OK, f"{folder} can be written; {len(files)} files, {size(sum(files))}")
+    kept = room()
+    count = "1 artifact" if kept.count == 1 else f"{kept.count} artifacts"
+    yield Finding("cache", "artifacts", State.OK, f"{count}, {size(kept.used)} of {size(kept.limit)} ({LIMIT_VARIABLE})")
     damaged = measured_limits().note
     if damaged:
         yield Finding("cache", "limits", State.ODD, damaged, "irc targets --measure")

@@ -106,6 +106,8 @@ def _setting(default: object, text: str) -> OptionValue:
 
 def instruments(dump_ir: Path | None, print_after: list[str] | None, load: tuple[str, ...]) -> Sequence[Instrument]:
     """The instruments that the flags ask for; printed IR goes to stderr. Raises UsageError for a pass that does not exist."""
+    if dump_ir is None and not print_after:
+        return []
     from irc.ir import UsageError, closest
     from irc.passes import DumpIR, PrintAfter, registry
 

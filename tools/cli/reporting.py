@@ -12,22 +12,39 @@ from .precision import precision_json, print_precision
 if TYPE_CHECKING:
     from irc.lowering import Agreement, Compiled, CompiledVariant, CompileOptions
     from irc.passes import PassRecord, Undone
-    from irc.runtime import Decision, Placement
+    from irc.runtime import Decision, Manifest, Placement
+
+    from .kept import Told
 
 DECISION_COLUMNS = ("candidate", "ms", "error", "what became of it")
 
 
 def print_compiled(compiled: Compiled, options: CompileOptions, place: Path) -> None:
     """What became of a model whose artifact is at `place`: its size, where its ops are, its answers, what was measured."""
-    from irc.lowering import Verify
+    parts = compiled.timing
+    print(_first_line(compiled.program.manifest, place, f"in {seconds(parts.capture + parts.passes + parts.lower)}"))
+    print_details(compiled, options)
 
-    manifest, parts = compiled.program.manifest, compiled.timing
+
+def print_taken(manifest: Manifest, told: Told, place: Path) -> None:
+    """The same of a model whose artifact came from the cache."""
+    print(_first_line(manifest, place, f"before, in {seconds(told.seconds)}, and taken from the cache"))
+    print(told.lines, end="")
+
+
+def _first_line(manifest: Manifest, place: Path, how: str) -> str:
     nodes = manifest.nodes
     assert nodes is not None
-    total = parts.capture + parts.passes + parts.lower
-    print(f"{place}: {nodes.before} ops became {nodes.after} in {seconds(total)}, {size(place.stat().st_size)}")
-    placed = _placed(manifest.placement)
-    print(f"placement: {placed}; target {options.target}, level O{options.opt_level}, engine ready in {seconds(parts.load)}")
+    return f"{place}: {nodes.before} ops became {nodes.after} {how}, {size(place.stat().st_size)}"
+
+
+def print_details(compiled: Compiled, options: CompileOptions) -> None:
+    """What is told of a compilation beside where its artifact is."""
+    from irc.lowering import Verify
+
+    placed = _placed(compiled.program.manifest.placement)
+    ready = f"engine ready in {seconds(compiled.timing.load)}"
+    print(f"placement: {placed}; target {options.target}, level O{options.opt_level}, {ready}")
     if options.opt_level >= 2 or compiled.agreement.unknown != "not asked for":
         print(f"answers: {compiled.agreement.sentence}")
     for each in compiled.variants:
@@ -60,6 +77,7 @@ def compiled_json(compiled: Compiled, notes: Sequence[str], place: Path) -> dict
     return {
         "artifact": str(place),
         "bytes": place.stat().st_size,
+        "cached": False,
         "target": manifest.target,
         "opt_level": manifest.opt_level,
         "ops": {"before": manifest.nodes.before, "after": manifest.nodes.after},
@@ -75,6 +93,11 @@ def compiled_json(compiled: Compiled, notes: Sequence[str], place: Path) -> dict
         "precision": precision_json(compiled.precision),
         "notes": list[Json]([*notes, *compiled.notes]),
     }
+
+
+def taken_json(told: Told, place: Path) -> dict[str, Json]:
+    """The same of a model whose artifact came from the cache; the seconds are those that it took to compile."""
+    return {**told.values, "artifact": str(place), "bytes": place.stat().st_size, "cached": True}
 
 
 def _agreement_json(agreement: Agreement) -> dict[str, Json]:

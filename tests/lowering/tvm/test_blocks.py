@@ -14,7 +14,7 @@ from onnx import ModelProto
 from irc.ir import EvaluationError, Graph, capture, clone_graph, evaluate
 from irc.lowering import CompileOptions, compile_graph, compile_model, find_engine, find_target, refusals
 from irc.lowering.mapping import Mapped, mapping_of
-from irc.lowering.partition import needed_ops
+from irc.lowering.partitioning import needed_ops
 from irc.lowering.tvm.engine import BLOCK
 from irc.runtime import FeedError, NativePlan, Program
 

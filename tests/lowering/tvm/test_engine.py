@@ -13,7 +13,7 @@ from onnx import ModelProto
 
 from irc.ir import UnsupportedError, capture
 from irc.lowering import CompileOptions, compile_model, find_engine, find_target
-from irc.lowering.partition import pieces_of
+from irc.lowering.partitioning import pieces_of
 from irc.lowering.plans import lower_pieces
 from irc.lowering.tvm.engine import Tvm
 from irc.runtime import EngineFailure, FeedError, load
