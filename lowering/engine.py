@@ -169,6 +169,15 @@ class Native(Protocol):
 
 
 @runtime_checkable
+class Requantizing(Protocol):
+    """What an engine may have beside: integer convolutions that only go from integers to integers."""
+
+    def rounds_results(self, target: Target) -> bool:
+        """Whether it is faster on `target` where what a convolution makes is rounded, too, though no contraction reads it."""
+        ...
+
+
+@runtime_checkable
 class Partial(Protocol):
     """What an engine may have beside: another that gets what it does not take, even where a user asks for it alone."""
 

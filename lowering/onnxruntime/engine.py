@@ -87,6 +87,10 @@ class OnnxRuntime:
             return Verdict(f"its kernels for NVIDIA GPUs are missing ({install_gpu()})")
         return YES
 
+    def rounds_results(self, target: Target) -> bool:
+        """On a CPU: its QLinearConv makes integers, and a convolution from integers to f32 is run in f32."""
+        return target.kind is Kind.CPU
+
     def takes(self, op: Op, target: Target) -> Verdict:
         """Whether a CPU kernel takes `op` at some opset that says the same."""
         reason = why_not(op, schema.CANONICAL_OPSET)

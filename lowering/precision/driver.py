@@ -15,6 +15,8 @@ from irc.passes.precision import Form
 from irc.runtime import EngineFailure, PrecisionChoice, PrecisionReport, PrecisionRow
 
 from ..compiled import Compiled
+from ..engine import Requantizing
+from ..engines import choose_engine
 from ..job import Job
 from ..tuning.candidates import usable_engines
 from .data import Data, read_data
@@ -86,7 +88,8 @@ class _Work:
         form = self._asked.form
         if form is None:
             return self._searched()
-        self._model, self._knowledge = learn(self._model, {form}, self._data.learnt, self._tell)
+        self._model, known = learn(self._model, {form}, self._data.learnt, self._tell)
+        self._knowledge = replace(known, rounds_results=self._rounds_results())
         forms = everywhere(self._model, form, self._knowledge)
         if self._limit is None:
             return forms, choices_of(self._model, forms, form, self._knowledge)
@@ -107,6 +110,14 @@ class _Work:
         self._name, self._share = f"{self._asked.value} in part", FOR_EACH_BESIDE_SEARCH
         outcome = self._search(time.monotonic() + self._share * self._job.options.tune_budget)((form,))
         return outcome.forms, outcome.choices
+
+    def _rounds_results(self) -> bool:
+        """Whether the one engine that may run the program wants the results of convolutions rounded, too."""
+        options, target = self._job.options, self._job.target
+        if self._measures and options.engine is None:
+            return False
+        engine = choose_engine(options, target)
+        return isinstance(engine, Requantizing) and engine.rounds_results(target)
 
     def _searched(self) -> tuple[Forms, Sequence[PrecisionChoice]]:
         """What `auto` finds: the fastest selection within the bound, all in a share of the budget."""

@@ -25,6 +25,7 @@ from irc.passes.precision import (
     integer_weights,
     rounded_weights,
     smooth,
+    wanted_results,
     wanted_values,
     why_not_quantized,
 )
@@ -64,16 +65,18 @@ def learn_integers(model: Graph, samples: Calibration, tell: Tell, deadline: flo
     chosen = quantizable(balanced)
     _balance(balanced, chosen, samples, tell)
     chosen = quantizable(balanced)
-    seen = _Seen(chosen, wanted_values(balanced, chosen))
+    results = wanted_results(balanced, chosen)
+    seen = _Seen(chosen, [*wanted_values(balanced, chosen), *results])
     show(balanced, seen.observers, samples, tell, "ranges")
-    first = Knowledge(seen.ranges(FIRST_METHOD), seen.means, weights=_nearest(chosen))
+    ranges = seen.ranges(FIRST_METHOD)
+    first = Knowledge(ranges, seen.means, weights=_nearest(chosen), results={value: ranges.pop(value) for value in results})
     judge = Judge(model, list(samples.evenly(MOST_JUDGED)), METRICS["l2"])
     forms = everywhere(balanced, Form.INT8, first)
 
     def error(knowledge: Knowledge) -> float:
         return judge.of_graph(with_forms(balanced, forms, knowledge)).error
 
-    return Balanced(balanced, improved(first, _improvements(seen, chosen), error, tell, deadline))
+    return Balanced(balanced, improved(first, _improvements(seen, chosen, first), error, tell, deadline))
 
 
 def quantizable(graph: Graph) -> list[Site]:
@@ -182,13 +185,13 @@ def improved(
     return best
 
 
-def _improvements(seen: _Seen, chosen: Sequence[Site]) -> Iterator[Improvement]:
+def _improvements(seen: _Seen, chosen: Sequence[Site], first: Knowledge) -> Iterator[Improvement]:
     def rounded_too(known: Knowledge) -> Mapping[Value, IntegerWeights]:
         return {**known.weights, **_rounded(chosen, seen)}
 
     for method in METHODS:
         if method != FIRST_METHOD:
-            ranges = seen.ranges(method)
+            ranges = {value: found for value, found in seen.ranges(method).items() if value in first.ranges}
             yield f"ranges by {method}", lambda known, ranges=ranges: replace(known, ranges=ranges)
     yield "biases corrected", lambda known: replace(known, corrects_biases=True)
     # Weights are rounded for what is left when the mean is right, which the biases have to see to.

@@ -19,6 +19,7 @@ Known = TypeVar("Known")
 class Knowledge:
     """Of values their range, the mean of each channel, the largest magnitude, and the integers that stand for weights.
 
+    `results` are the ranges of what convolutions make and no contraction reads, which is rounded, too, if `rounds_results`.
     `grams` has X^T X of the data X [any, rows] of ops. `corrects_biases` says whether what rounding weights adds to the mean of
     each channel is taken off its bias.
     """
@@ -29,6 +30,8 @@ class Knowledge:
     weights: Mapping[Value, IntegerWeights] = field(default_factory=dict[Value, IntegerWeights])
     grams: Mapping[Op, Array] = field(default_factory=dict[Op, Array])
     corrects_biases: bool = False
+    results: Mapping[Value, Range] = field(default_factory=dict[Value, Range])
+    rounds_results: bool = False
 
     def of_copy(self, graph: Graph, copy: Graph) -> Knowledge:
         """The same of a copy of the graph that it was told of."""
@@ -48,6 +51,7 @@ class Knowledge:
             means=moved(self.means),
             magnitudes=moved(self.magnitudes),
             weights=moved(self.weights),
+            results=moved(self.results),
             grams={ops[op]: gram for op, gram in self.grams.items()},
         )
 

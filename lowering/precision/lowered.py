@@ -84,7 +84,7 @@ def _why_not_f16(site: Site, known: Knowledge) -> str:
 
 
 def _to_int8(graph: Graph, chosen: list[Site], known: Knowledge) -> None:
-    ranges = dict(known.ranges)
+    ranges = {**known.ranges, **(known.results if known.rounds_results else {})}
     if known.corrects_biases:
         correct_biases(chosen, known.weights, known.means)
         for value in wanted_values(graph, chosen):  # an Add that was put behind a product has about the range of that

@@ -78,6 +78,28 @@ def test_what_is_not_within_the_bound_gives_way_to_f32() -> None:
     assert found.program.manifest.precision == found.precision
 
 
+def residual() -> Any:
+    """x: f32[2,4,6,6] -> y: f32[2,4,6,6], the sum of two convolutions."""
+    nodes = [
+        node("Conv", ["x", "v"], ["p"], name="first", pads=[1, 1, 1, 1]),
+        node("Conv", ["x", "w"], ["q"], name="second", pads=[1, 1, 1, 1]),
+        node("Add", ["p", "q"], ["y"], name="sum"),
+    ]
+    weights = {"v": normal(4, 4, 3, 3), "w": normal(4, 4, 3, 3, seed=1)}
+    return model(nodes, [info("x", F32, [2, 4, 6, 6])], [info("y", F32, [2, 4, 6, 6])], weights)
+
+
+@pytest.mark.parametrize(("engine", "rounded"), [("onnxruntime", 3), ("openvino", 1), (None, 3)])
+def test_results_of_convolutions_are_rounded_for_an_engine_that_wants_it(engine: str | None, rounded: int) -> None:
+    if engine is not None and not find_engine(engine).version:
+        pytest.skip(f"{engine} is not installed")
+    samples = [{"x": normal(2, 4, 6, 6, seed=seed)} for seed in range(4)]
+    found = compile_model(residual(), CompileOptions(precision=Precision.INT8, calib=samples, engine=engine))
+    assert sum(op.is_a("QuantizeLinear") for op in found.graph) == rounded
+    assert found.precision is not None
+    assert found.precision.met
+
+
 def test_at_o3_what_can_be_had_within_the_bound_is_looked_for() -> None:
     found = compiled(precision=Precision.INT8, max_error=5e-3, opt_level=3, tune_budget=10.0, engine="onnxruntime")
     assert found.precision is not None
