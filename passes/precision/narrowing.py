@@ -127,10 +127,13 @@ class Narrow(Pass, name="narrow", contract=Contract.LOSSY):
 
     dtype: str = "bf16"
 
-    def run(self, graph: Graph, context: Context) -> None:
-        """Narrow each site; one rewrite each."""
+    def __post_init__(self) -> None:
+        """Raises UsageError for a dtype that nothing is narrowed to."""
         if self.dtype not in NARROW:
             raise UsageError(f"pass 'narrow' has no dtype '{self.dtype}'", hint="it narrows to bf16 or f16")
+
+    def run(self, graph: Graph, context: Context) -> None:
+        """Narrow each site; one rewrite each."""
         dtype = NARROW[self.dtype]
         narrowing = _Narrowing(dtype)
         for site in sites(graph):

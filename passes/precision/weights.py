@@ -48,10 +48,7 @@ def quantize_weights(
     share its integers. Sites that `why_not_quantized_weights` speaks against stay as they are.
     Raises UsageError for other numbers of bits and a negative block size.
     """
-    if bits not in BITS:
-        raise UsageError(f"weights cannot have {bits} bits", hint=f"use {' or '.join(map(str, BITS))}")
-    if block_size < 0:
-        raise UsageError(f"a block cannot have {block_size} weights", hint="use 32, 64 or 128, or 0 for one block a column")
+    _check(bits, block_size)
     groups: dict[tuple[Value, int], list[Site]] = {}
     for site in chosen:
         if not why_not_quantized_weights(site):
@@ -60,6 +57,13 @@ def quantize_weights(
     for (weights, axis), readers in groups.items():
         grams = [compensation[site.op] for site in readers if compensation is not None and site.op in compensation]
         _replace(weights, axis, readers, levels, block_size, sum(grams[1:], grams[0]) if grams else None)
+
+
+def _check(bits: int, block_size: int) -> None:
+    if bits not in BITS:
+        raise UsageError(f"weights cannot have {bits} bits", hint=f"use {' or '.join(map(str, BITS))}")
+    if block_size < 0:
+        raise UsageError(f"a block cannot have {block_size} weights", hint="use 32, 64 or 128, or 0 for one block a column")
 
 
 def why_not_quantized_weights(site: Site) -> str:
@@ -155,6 +159,10 @@ class QuantizeWeights(Pass, name="quantize-weights", contract=Contract.LOSSY):
     bits: int = 4
     block_size: int = 32
     symmetric: bool = False
+
+    def __post_init__(self) -> None:
+        """Raises UsageError for other numbers of bits than 4 and 8, and a negative block size."""
+        _check(self.bits, self.block_size)
 
     def run(self, graph: Graph, context: Context) -> None:
         """All of them; how much is lost is for the caller to measure."""

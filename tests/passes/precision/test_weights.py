@@ -145,6 +145,8 @@ def test_what_is_not_finite_or_no_constant_stays() -> None:
 
 def test_other_numbers_of_bits_are_refused() -> None:
     graph = product(numbers(32, 2))
+    with pytest.raises(UsageError, match="3 bits"):
+        registry().pipeline("quantize-weights{bits=3}")
     with pytest.raises(UsageError, match="5 bits"):
         quantize_weights(graph, sites(graph), 5)
     with pytest.raises(UsageError, match="-1 weights"):
