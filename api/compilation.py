@@ -75,7 +75,10 @@ def compile(
     made up. `max_error` bounds the distance from the answers in f32 on samples held back, by `metric`: `"l2"` (relative),
     `"cosine"`, `"top1"`; a metric may also be a function of the outputs, arrays by name (and of the labels beside the inputs,
     where it takes two), to a number that is better high, and `max_drop` bounds how much less it says than in f32.
-    `program.manifest.precision` tells what was decided and whether the bound was kept.
+    `compress` names compressions, `"prune-channels{share=0.3}, low-rank, share-weights"`: each in turn is kept where the error
+    stays within the bound (1e-2 where none is given) and the program is faster, with `smaller` also where it is smaller; of one
+    whose share is not given the largest within the bound is looked for. `program.manifest.precision` tells what was decided and
+    whether the bound was kept.
 
     Raises `irc.IrcError` for what is wrong with the model or the options, `irc.RunError` when the engine fails; both say
     where and what to do.

@@ -38,6 +38,8 @@ class Options(TypedDict, total=False):
     max_drop: float | None
     metric: str | Score | None
     calib: str | os.PathLike[str] | Iterable[Mapping[str, Any]] | None
+    compress: str | None
+    smaller: bool
 
 
 def compile_options(options: Options) -> CompileOptions:
@@ -52,9 +54,13 @@ def compile_options(options: Options) -> CompileOptions:
     _check_numbers(opt_level, threads, rewrite_limit, tune_budget)
     dims, shapes, inputs = options.get("dims", ()), options.get("shapes", ()), options.get("inputs")
     precision, calib = options.get("precision"), options.get("calib")
-    strict = options.get("strict", False)
-    if not isinstance(strict, bool):  # pyright: ignore[reportUnnecessaryIsInstance]  # a caller may not check types
-        raise UsageError(f"strict cannot be {strict!r}", hint="use True or False")
+    strict, smaller = options.get("strict", False), options.get("smaller", False)
+    for word, given in (("strict", strict), ("smaller", smaller)):
+        if not isinstance(given, bool):  # pyright: ignore[reportUnnecessaryIsInstance]  # a caller may not check types
+            raise UsageError(f"{word} cannot be {given!r}", hint="use True or False")
+    compress = options.get("compress")
+    if not isinstance(compress, str | None):  # pyright: ignore[reportUnnecessaryIsInstance]  # a caller may not check types
+        raise UsageError(f"compress cannot be {compress!r}", hint='it is a text such as "prune-channels, share-weights"')
     chosen = CompileOptions(
         target=options.get("target", "cpu"),
         opt_level=opt_level,
@@ -79,6 +85,8 @@ def compile_options(options: Options) -> CompileOptions:
         max_drop=options.get("max_drop"),
         metric=options.get("metric"),
         calib=Path(calib) if isinstance(calib, (str, os.PathLike)) else calib,
+        compress=compress,
+        smaller=smaller,
     )
     check_precision(chosen)
     return chosen

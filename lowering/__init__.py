@@ -22,12 +22,23 @@ if TYPE_CHECKING:
     from .precision.options import Precision, Score, check_precision
     from .program_keys import program_key
     from .targets import FAMILIES, TARGETS, Kind, Target, find_target
-    from .verification import Agreement, Probe, Verify, check, distance, probe_of, random_outputs
+    from .verification import (
+        QUANTIZED_TOLERANCE,
+        Agreement,
+        Probe,
+        Verify,
+        check,
+        distance,
+        is_quantized,
+        probe_of,
+        random_outputs,
+    )
 
 __all__ = [
     "ENGINES",
     "FAMILIES",
     "METRICS",
+    "QUANTIZED_TOLERANCE",
     "MOST_PIECES",
     "TARGETS",
     "Agreement",
@@ -59,6 +70,7 @@ __all__ = [
     "distance",
     "find_engine",
     "find_target",
+    "is_quantized",
     "partition",
     "pass_manager",
     "probe_of",
@@ -90,7 +102,17 @@ _HOMES = {
     "precision.options": ("Precision", "Score", "check_precision"),
     "program_keys": ("program_key",),
     "targets": ("FAMILIES", "TARGETS", "Kind", "Target", "find_target"),
-    "verification": ("Agreement", "Probe", "Verify", "check", "distance", "probe_of", "random_outputs"),
+    "verification": (
+        "QUANTIZED_TOLERANCE",
+        "Agreement",
+        "Probe",
+        "Verify",
+        "check",
+        "distance",
+        "is_quantized",
+        "probe_of",
+        "random_outputs",
+    ),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 

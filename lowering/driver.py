@@ -70,7 +70,8 @@ def compile_graph(
 
     spent = captured_in + time.perf_counter() - start  # counts against the budget of O3
     job = replace(job, captured_in=spent)
-    compiled = compile(graph, job) if options.precision is None else compile_lowered(graph, job, compile)
+    as_it_is = options.precision is None and options.compress is None
+    compiled = compile(graph, job) if as_it_is else compile_lowered(graph, job, compile)
     compiled = replace(compiled, timing=replace(compiled.timing, capture=captured_in))
     return replace(compiled, notes=[closed, *compiled.notes]) if closed and isinstance(closed, str) else compiled
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import Protocol, runtime_checkable
 
 from irc.ir import Graph, Op, Tensor
@@ -168,12 +169,19 @@ class Native(Protocol):
         ...
 
 
-@runtime_checkable
-class Requantizing(Protocol):
-    """What an engine may have beside: integer convolutions that only go from integers to integers."""
+class Wish(Enum):
+    """Where else a graph in lower precision may be rounded, for an engine that is faster then."""
 
-    def rounds_results(self, target: Target) -> bool:
-        """Whether it is faster on `target` where what a convolution makes is rounded, too, though no contraction reads it."""
+    ROUNDED_RESULTS = "rounded results"  # what an integer convolution makes, though no contraction reads it
+    NARROW_ATTENTION = "narrow attention"  # queries, keys and values that come from contractions in lower precision, to bf16
+
+
+@runtime_checkable
+class Wishing(Protocol):
+    """What an engine may have beside: wishes for graphs in lower precision."""
+
+    def wishes(self, target: Target) -> frozenset[Wish]:
+        """What makes it faster on `target`."""
         ...
 
 

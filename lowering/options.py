@@ -20,6 +20,7 @@ class CompileOptions:
     elsewhere than asked for: on a second engine, or on the CPU where the target is a GPU. A `precision` is kept within
     `max_error`, the distance from the answers in f32, or within `max_drop` of what the metric says of those, on samples held
     back from `calib`; a `metric` is one of METRICS by name, or a function of outputs by name, and of labels where it takes two.
+    `compress` is a pipeline of compressions, each kept within the same bound where it makes the program faster, or `smaller`.
     """
 
     target: str = "cpu"
@@ -41,6 +42,8 @@ class CompileOptions:
     max_drop: float | None = None
     metric: str | Score | None = None
     calib: Data | None = None
+    compress: str | None = None
+    smaller: bool = False
 
     @property
     def has_own_passes(self) -> bool:

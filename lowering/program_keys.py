@@ -53,7 +53,8 @@ def program_key(model: Path, options: CompileOptions) -> str | None:
 def _is_repeatable(options: CompileOptions) -> bool:
     """Whether nothing is measured, and no code of the user's runs."""
     measures = options.opt_level >= 3 and options.tune_budget > 0
-    return not measures and not options.load and options.precision is not Precision.AUTO
+    measures = measures or options.compress is not None or options.precision is Precision.AUTO
+    return not measures and not options.load
 
 
 def _content(value: object) -> object:

@@ -194,7 +194,7 @@ def _check_one(program: Program, graph: Graph, probe: Probe) -> Agreement:
 def check_answers(answers: Mapping[str, Any], graph: Graph, probe: Probe) -> Agreement:
     """As `check`, for answers by the names of outputs that some program gave."""
     random = random_outputs(graph)
-    quantized = any(op.name in _QUANTIZED for op in graph.walk())
+    quantized = is_quantized(graph)
     half = any(isinstance(r.type, TensorType) and r.type.dtype in _HALF for op in graph.walk() for r in op.results)
     worst: Agreement | None = None
     for index, (name, wanted) in enumerate(zip(graph.output_names, probe.answers, strict=True)):
@@ -210,6 +210,11 @@ def check_answers(answers: Mapping[str, Any], graph: Graph, probe: Probe) -> Agr
         if worst is None or (not (good or settled), found) > (not worst.agrees, worst.distance):
             worst = Agreement(good or settled, name, found, inputs=probe.inputs, settled=settled)
     return worst or Agreement(True, unknown="every output depends on random numbers", inputs=probe.inputs)
+
+
+def is_quantized(graph: Graph) -> bool:
+    """Whether a graph rounds to steps of a scale, where a rounding may fall the other way."""
+    return any(op.name in _QUANTIZED for op in graph.walk())
 
 
 _QUANTIZED = frozenset({"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "QLinearMatMul"})

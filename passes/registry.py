@@ -24,7 +24,7 @@ from .language import read_rules
 from .layout import Layout
 from .merge_products import MergeProducts
 from .pipeline import parse_pipeline
-from .precision import Narrow, QuantizeWeights
+from .precision import Narrow, QuantizeDynamically, QuantizeWeights
 from .rewriter import Rewriter, Rule
 from .rules import Rules
 
@@ -39,6 +39,7 @@ PASSES: tuple[type[Pass], ...] = (
     Fuse,
     Unfuse,
     Narrow,
+    QuantizeDynamically,
     QuantizeWeights,
     PruneChannels,
     PruneWeights,

@@ -179,6 +179,8 @@ def open_artifact(path: StrPath) -> Artifact:
 
 
 def _check_names(files: Mapping[str, Sequence[Buffer]], target: Path) -> None:
+    if not target.name or target.name == "..":
+        raise ArtifactError("this is a folder, not the name of a file", location=str(target), hint="name it model.irc")
     for name in files:
         check_name(name, str(target))
     if Manifest.NAME in files:

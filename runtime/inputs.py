@@ -30,11 +30,14 @@ def read_inputs(inputs: Sequence[SignatureEntry], path: str | Path) -> dict[str,
     Raises FeedError where the file cannot be read; pickled objects in it are refused.
     """
     types = {each.name: ELEMENT_TYPES[each.dtype].numpy for each in inputs}
+    refusal = FeedError("is no .npz file of arrays", location=str(path), hint="write it with numpy.savez")
+    if not zipfile.is_zipfile(path):
+        raise refusal
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError) as error:
-        raise FeedError("is no .npz file of arrays", location=str(path)) from error
+    except (OSError, ValueError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
+        raise refusal from error
     return {
         name: array.view(types[name]) if array.dtype.kind == "V" and name in types else array for name, array in arrays.items()
     }

@@ -68,8 +68,9 @@ class PrecisionChoice:
 class PrecisionReport:
     """How a program came to its precision.
 
-    `asked` is the word of `--precision`, `metric` what `limit` bounds (None: nothing was bounded), `met` whether it was kept;
-    `inputs` says on what it was measured.
+    `asked` is the word of `--precision` (`f32`: none was asked for), `metric` what `limit` bounds (None: nothing was bounded),
+    `met` whether it was kept; `inputs` says on what it was measured. `compress` is the text of `--compress`, whose steps have
+    the first rows.
     """
 
     asked: str
@@ -79,12 +80,19 @@ class PrecisionReport:
     inputs: str
     rows: tuple[PrecisionRow, ...]
     choices: tuple[PrecisionChoice, ...]
+    compress: str = ""
+
+    @property
+    def wanted(self) -> str:
+        """What was asked for."""
+        return f"{self.asked} after {self.compress}" if self.compress else self.asked
 
     def to_json(self) -> Json:
         """As JSON."""
         asked: dict[str, Json] = {"asked": self.asked, "metric": self.metric, "limit": self.limit, "met": self.met}
         rows: list[Json] = [each.to_json() for each in self.rows]
-        return {**asked, "inputs": self.inputs, "rows": rows, "choices": [each.to_json() for each in self.choices]}
+        told: dict[str, Json] = {"rows": rows, "choices": [each.to_json() for each in self.choices]}
+        return {**asked, "inputs": self.inputs, **told, "compress": self.compress or None}
 
     @staticmethod
     def from_json(fields: Fields) -> PrecisionReport:
@@ -97,6 +105,7 @@ class PrecisionReport:
             fields.text("inputs"),
             fields.objects("rows", PrecisionRow.from_json),
             fields.objects("choices", PrecisionChoice.from_json),
+            fields.optional_text("compress") or "",
         )
 
 

@@ -73,7 +73,8 @@ class Histogram:
             return
         self.low, self.high = min(self.low, low), max(self.high, high)
         self.count += values.size
-        self._widen(math.frexp(max(-low, high, 0.0))[1])
+        if low or high:  # zeros are in the same bin whatever the range
+            self._widen(math.frexp(max(-low, high))[1])
         self._bin(values)
 
     def merge(self, other: Histogram) -> None:
@@ -116,6 +117,31 @@ def _wider(counts: Floats, times: int) -> Floats:
     result[HALF - 1 : HALF - 1 + len(above)] = above
     result[HALF - len(below) : HALF - 1] = below[:0:-1]
     return result
+
+
+class SampleExtents:
+    """How far each sample reaches: its `widths`, from the least to the greatest element and zero, and the mean of x² in it.
+
+    Samples without elements, and such as hold NaN or Inf, are left out.
+    """
+
+    def __init__(self) -> None:
+        self.widths: list[float] = []
+        self.squares: list[float] = []
+
+    def see(self, array: Array) -> None:
+        """Take in one more sample."""
+        low, high = float(array.min(initial=0.0)), float(array.max(initial=0.0))
+        if not array.size or not math.isfinite(high - low):
+            return
+        values = array.reshape(-1).astype(np.float64)
+        self.widths.append(high - low)
+        self.squares.append(float(values @ values) / values.size)
+
+    def merge(self, other: SampleExtents) -> None:
+        """Take in what another has seen."""
+        self.widths += other.widths
+        self.squares += other.squares
 
 
 class ChannelExtremes:

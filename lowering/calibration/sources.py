@@ -122,7 +122,7 @@ def read_calibration(
         raise UsageError(f"{most} samples are none", hint="take at least one")
     if data is None:
         made_up = MadeUp.fitting(inputs, graph, min(most or MADE_UP, MADE_UP))
-        warning = "the model is calibrated with made-up inputs, whose ranges are not those of real ones: give calibration data"
+        warning = "the model is calibrated with made-up inputs, whose ranges are not those of real ones: give some (--calib)"
         return Calibration(_MadeUpSamples(made_up), range(made_up.count), "made-up inputs", warning)
     if isinstance(data, str | Path):
         calibration = _of_files(Path(data), inputs)

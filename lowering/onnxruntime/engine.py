@@ -12,7 +12,7 @@ from irc.ir import DType, Graph, Op, Tensor, UnsupportedError, Use, clone_graph,
 from irc.passes import Context, Rule, unfused
 from irc.runtime import WEIGHTS_FILE, OnnxRuntimeOptions, OptionValue, WeightView, layout_weights, spill, tensorrt_library
 
-from ..engine import YES, EngineFiles, Verdict, weight_view
+from ..engine import YES, EngineFiles, Verdict, Wish, weight_view
 from ..targets import Kind, Target
 from .forms import CPU_ONLY, RULES, legalize
 from .kernels import why_not
@@ -87,9 +87,9 @@ class OnnxRuntime:
             return Verdict(f"its kernels for NVIDIA GPUs are missing ({install_gpu()})")
         return YES
 
-    def rounds_results(self, target: Target) -> bool:
-        """On a CPU: its QLinearConv makes integers, and a convolution from integers to f32 is run in f32."""
-        return target.kind is Kind.CPU
+    def wishes(self, target: Target) -> frozenset[Wish]:
+        """On a CPU its QLinearConv makes integers, and a convolution from integers to f32 is run in f32."""
+        return frozenset({Wish.ROUNDED_RESULTS} if target.kind is Kind.CPU else ())
 
     def takes(self, op: Op, target: Target) -> Verdict:
         """Whether a CPU kernel takes `op` at some opset that says the same."""

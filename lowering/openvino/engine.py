@@ -32,6 +32,7 @@ from irc.runtime import (
 
 from ..engine import YES, EngineFiles, Verdict, weight_view
 from ..targets import Kind, Target
+from .dynamic import is_found_in_run, with_ranges
 from .halves import PRECISION, is_rounding, without_rounding
 from .legality import why_not
 
@@ -67,7 +68,7 @@ class OpenVino:
         """Whether OpenVINO computes `op` as ONNX means it."""
         if not self.version:
             return Verdict("it is not installed (pip install 'irc-compiler[openvino]')")
-        return YES if is_rounding(op) or is_codebook_op(op) else Verdict(why_not(op))
+        return YES if is_rounding(op) or is_codebook_op(op) or is_found_in_run(op) else Verdict(why_not(op))
 
     def settings(self, opt_level: int, target: Target) -> Sequence[Mapping[str, OptionValue]]:
         """One setting, from O2 on: it has none that keeps answers to the bit."""
@@ -101,7 +102,7 @@ class OpenVino:
         signature = self.takes_signature(graph)
         if not signature:
             raise UnsupportedError(f"OpenVINO does not take the model: {signature.reason}", hint="use --engine onnxruntime")
-        graph, precision = without_rounding(graph, target)
+        graph, precision = without_rounding(with_ranges(graph), target)
         emitted = emit(graph)
         with scratch_folder("openvino") as folder:
             try:

@@ -53,6 +53,7 @@ DIFFERENT: Mapping[str, Reason] = {
     "AveragePool": _when("it counts other elements where the last window is cut off", _set("ceil_mode", 0)),
     "Cast": _when("what it casts to bool is rounded first", _is_cast_to_bool),
     "CastLike": _when("what it casts to bool is rounded first", _is_cast_to_bool),
+    "com.microsoft::DynamicQuantizeMatMul": _always("it does not round the data"),
     "DynamicQuantizeLinear": _always("it rounds halves otherwise"),
     "IsInf": _always("it does not keep Inf and NaN apart everywhere"),
     "IsNaN": _always("it does not keep NaN everywhere"),

@@ -15,16 +15,17 @@ from irc.passes.precision import Form
 from irc.runtime import EngineFailure, PrecisionChoice, PrecisionReport, PrecisionRow
 
 from ..compiled import Compiled
-from ..engine import Requantizing
+from ..engine import Wish, Wishing
 from ..engines import choose_engine
 from ..job import Job
 from ..tuning.candidates import usable_engines
+from .compressing import COMPRESSED, Compressed, compress, plain
 from .data import Data, read_data
 from .findings import recall
 from .judge import Judge, Judged
 from .knowledge import NOTHING
 from .learnt import learn
-from .lowered import Forms, everywhere, optimized, with_forms
+from .lowered import Forms, as_asked, everywhere, integer_forms, optimized, with_forms
 from .metrics import METRICS, metric_of
 from .options import DEFAULT_ERROR, Precision
 from .report import choices_of
@@ -33,6 +34,8 @@ from .tries import IN_F32, Try, byte_count, chosen, closed, timed
 
 FOR_EACH, FOR_EACH_BESIDE_SEARCH = 0.45, 0.32
 """The share of the budget of O3 that each of two programs may take, and the search that `auto` does before them."""
+LEFT_ALONE, LEFT = 0.8, 0.55
+"""What compression leaves of the budget of O3 to the programs after it: two, or one more with a precision."""
 AT_ONCE = (Form.BF16,)
 """Forms that need nothing to be known of the model."""
 FOR_LEARNING = 0.4
@@ -64,33 +67,49 @@ class _Work:
 
     def __init__(self, graph: Graph, job: Job, compile: Compile) -> None:
         options = job.options
-        assert options.precision is not None
         self._asked = options.precision
         self._limit = options.max_drop if options.max_drop is not None else options.max_error
-        if self._limit is None and self._asked is Precision.AUTO:
+        if self._limit is None and (self._asked is Precision.AUTO or options.compress is not None):
             self._limit = DEFAULT_ERROR
         self._graph, self._job, self._compile = graph, job, compile
         metric_of(options.metric)
         self._data: Data = read_data(graph, job)
+        self._judge = self._near = _judge(graph, job, self._data)
+        self._base = graph
+        self._compressed = self._compress()
         self._began = time.monotonic()
-        self._judge = _judge(graph, job, self._data)
-        self._model = optimized(graph, replace(options, opt_level=2))
-        self._knowledge = NOTHING
+        self._model = optimized(self._base, replace(options, opt_level=2))
+        self._measures = options.opt_level >= 3 and options.tune_budget > 0
+        self._knowledge = replace(NOTHING, wishes=self._wishes())
         self._others: Sequence[PrecisionRow] = ()
         self._notes: list[str] = []
-        self._name = self._asked.value
+        self._name = IN_F32 if self._asked is None else self._asked.value
         self._missed: list[PrecisionRow] = []
         self._share = FOR_EACH_BESIDE_SEARCH if self._asked is Precision.AUTO else FOR_EACH
-        self._measures = options.opt_level >= 3 and options.tune_budget > 0
+
+    def _compress(self) -> Compressed | None:
+        """What compression came to, where it is asked for; what is left of the budget is for the programs after it."""
+        if self._job.options.compress is None or self._limit is None:
+            return None
+        found = compress(self._graph, self._job, self._data, self._judge, self._limit, self._tell)
+        if found.graph is not None:
+            self._base = found.graph
+            self._near = self._judge if self._asked is None else Judge(found.graph, self._data.feeds, METRICS["l2"])
+        left = LEFT_ALONE if self._asked is None else LEFT
+        options = replace(self._job.options, tune_budget=left * self._job.options.tune_budget)
+        self._job = replace(self._job, options=options)
+        return found
 
     def decided(self) -> tuple[Forms, Sequence[PrecisionChoice]]:
         """The form of each site of the model, and what to tell of each pattern."""
+        if self._asked is None:
+            return everywhere(self._model, Form.F32), []
         form = self._asked.form
         if form is None:
             return self._searched()
         self._model, known = learn(self._model, {form}, self._data.learnt, self._tell)
-        self._knowledge = replace(known, rounds_results=self._rounds_results())
-        forms = everywhere(self._model, form, self._knowledge)
+        self._knowledge = replace(known, wishes=self._wishes())
+        forms = as_asked(self._model, form, self._knowledge)
         if self._limit is None:
             return forms, choices_of(self._model, forms, form, self._knowledge)
         judged = self._judge.of_graph(with_forms(self._model, forms, self._knowledge))
@@ -101,23 +120,23 @@ class _Work:
     def _in_part(self, form: Form, judged: Judged, limit: float) -> tuple[Forms, Sequence[PrecisionChoice]]:
         """What can be had of a form within a bound that it does not keep everywhere; nothing where nothing is measured."""
         fate = f"{judged.loss:.1e} is beyond the bound of {limit:.1e}"
-        row = PrecisionRow(self._asked.value, judged.error, judged.loss, None, None, fate)
+        row = PrecisionRow(self._name, judged.error, judged.loss, None, None, fate)
         self._missed = [row]
         if not self._measures or not usable_engines(self._job.target):
             nothing = everywhere(self._model, Form.F32)
             told = choices_of(self._model, nothing, form, self._knowledge)
             return nothing, [replace(each, why=each.why or f"{form.value}: all together are beyond the bound") for each in told]
-        self._name, self._share = f"{self._asked.value} in part", FOR_EACH_BESIDE_SEARCH
-        outcome = self._search(time.monotonic() + self._share * self._job.options.tune_budget)((form,))
+        self._name, self._share = f"{self._name} in part", FOR_EACH_BESIDE_SEARCH
+        forms = integer_forms(self._knowledge) if form is Form.INT8 else (form,)
+        outcome = self._search(time.monotonic() + self._share * self._job.options.tune_budget)(forms)
         return outcome.forms, outcome.choices
 
-    def _rounds_results(self) -> bool:
-        """Whether the one engine that may run the program wants the results of convolutions rounded, too."""
+    def _wishes(self) -> frozenset[Wish]:
+        """What the engine wishes that runs the program, or of those that race the one with most kernels of lower precision."""
         options, target = self._job.options, self._job.target
-        if self._measures and options.engine is None:
-            return False
-        engine = choose_engine(options, target)
-        return isinstance(engine, Requantizing) and engine.rounds_results(target)
+        races = usable_engines(target) if self._measures and options.engine is None else ()
+        engine = races[-1] if races else choose_engine(options, target)
+        return engine.wishes(target) if isinstance(engine, Wishing) else frozenset()
 
     def _searched(self) -> tuple[Forms, Sequence[PrecisionChoice]]:
         """What `auto` finds: the fastest selection within the bound, all in a share of the budget."""
@@ -130,7 +149,10 @@ class _Work:
         outcome = search(AT_ONCE)
         if time.monotonic() < ends:
             self._learn_until(ends)
-            outcome = search((*AT_ONCE, Form.INT8))
+            outcome = search((*AT_ONCE, *integer_forms(self._knowledge)))
+        if not outcome.is_timed:
+            way_out = "run it again, which goes on from there, or give --tune-budget more seconds"
+            self._notes.append(f"nothing is lowered: the time was over before any program was timed ({way_out})")
         self._others = outcome.rows
         return outcome.forms, outcome.choices
 
@@ -138,7 +160,7 @@ class _Work:
         """A search over forms until a time of `time.monotonic`, of which each call goes on from what was found before."""
         few = list(self._data.learnt.evenly(MOST_SENSED))
         findings = recall(self._model, self._job, [*few, *self._data.feeds])
-        sensing = Judge(self._graph, few, METRICS["l2"])
+        sensing = Judge(self._base, few, METRICS["l2"])
 
         def search(forms: Sequence[Form]) -> Outcome:
             assert self._limit is not None
@@ -156,7 +178,8 @@ class _Work:
         count = max(FEWEST_LEARNT, int(FOR_LEARNING * left / (TIMES_OBSERVED * max(self._judge.seconds, 1e-3))))
         samples = self._data.learnt.evenly(count)
         stops = time.monotonic() + FOR_LEARNING * left
-        self._model, self._knowledge = learn(self._model, {Form.INT8}, samples, self._tell, stops)
+        self._model, known = learn(self._model, {Form.INT8}, samples, self._tell, stops)
+        self._knowledge = replace(known, wishes=self._wishes())
 
     def _tell(self, event: str) -> None:
         for instrument in self._job.instruments:
@@ -164,17 +187,26 @@ class _Work:
 
     def compiled(self, forms: Forms, choices: Sequence[PrecisionChoice]) -> Compiled:
         """The program that is kept, with its report."""
-        notes = [*self._data.warnings, *self._notes]
+        notes = [*self._data.warnings, *self._notes, *(self._compressed.notes if self._compressed else ())]
         tries = self._lowered(forms, notes)
-        if not tries or self._measures or not self._is_within(tries[0]):
+        if self._base is not self._graph and (self._measures or not any(map(self._is_within, tries))):
+            own = self._job.beside(self._job.options) if tries else self._job
+            tries.append(self._try(COMPRESSED, clone_graph(self._base), own))
+        if self._measures or not any(map(self._is_within, tries)):
             tries.append(self._try(IN_F32, clone_graph(self._graph), self._job.beside(self._job.options)))
         if len(tries) > 1 and self._measures:
             tries, reason = timed(tries, self._data.feeds[0])
             notes += [f"nothing was timed: {reason}"] if reason else []
-        kept, fates = chosen(tries, self._limit, by_speed_alone=self._asked is Precision.AUTO or bool(self._missed))
+        kept, fates = chosen(tries, self._limit, by_speed_alone=self._is_for_speed)
         closed(tries, kept)
         report = self._report(tries, kept, fates, choices)
         return _told(kept.compiled, report, notes, op_count(self._graph))
+
+    @property
+    def _is_for_speed(self) -> bool:
+        """Whether a program has to be faster than f32 to be kept."""
+        is_unnamed = self._asked is None and not self._job.options.smaller
+        return is_unnamed or self._asked is Precision.AUTO or bool(self._missed)
 
     def _lowered(self, forms: Forms, notes: list[str]) -> list[Try]:
         """The program with these forms, if any is lower than f32; why `auto` has none goes to `notes`."""
@@ -183,27 +215,28 @@ class _Work:
         try:
             return [self._try(self._name, with_forms(self._model, forms, self._knowledge), self._job)]
         except (UnsupportedError, EngineFailure) as error:
-            if self._name == self._asked.value and self._asked is not Precision.AUTO:
+            if not self._missed and self._asked is not Precision.AUTO:
                 raise
             notes.append(f"what was found to be faster in lower precision could not be compiled: {error.message}")
             return []
 
     def _try(self, name: str, graph: Graph, job: Job) -> Try:
         """A graph compiled and judged; its own precision is what it has."""
-        plain = replace(job.options, precision=None, max_error=None, max_drop=None, metric=None, calib=None)
-        plain = replace(plain, tune_budget=self._share * plain.tune_budget)
-        given = clone_graph(graph) if name != IN_F32 else None
+        options = plain(job.options)
+        options = replace(options, tune_budget=self._share * options.tune_budget)
+        own = {IN_F32: self._graph, COMPRESSED: self._base}.get(name)
+        given = clone_graph(graph) if own is None else own
         # Where a number falls between two steps, rounding decides, and layers later answers are as far apart as by lowering.
-        allowance = 0.0 if given is None else AS_FAR * self._judge.of_graph(given).error
-        compiled = self._compile(graph, replace(job, options=plain, captured_in=0.0, allowance=allowance))
+        allowance = AS_FAR * self._near.of_graph(given).error if own is None else 0.0
+        compiled = self._compile(graph, replace(job, options=options, captured_in=0.0, allowance=allowance))
         return Try(name, compiled, self._judged(compiled, given), byte_count(compiled))
 
-    def _judged(self, compiled: Compiled, graph: Graph | None) -> Judged:
+    def _judged(self, compiled: Compiled, graph: Graph) -> Judged:
         """How far a program is off; of one that does not run here, what it was made of."""
         try:
             return self._judge.of_program(compiled.program)
         except EngineFailure:
-            return self._judge.of_graph(self._graph if graph is None else graph)
+            return self._judge.of_graph(graph)
 
     def _is_within(self, one: Try) -> bool:
         return self._limit is None or one.judged.loss <= self._limit
@@ -211,11 +244,24 @@ class _Work:
     def _report(
         self, tries: Sequence[Try], kept: Try, fates: Mapping[str, str], choices: Sequence[PrecisionChoice]
     ) -> PrecisionReport:
-        # What was asked for by name is what has to be within the bound; `auto` only what is kept.
-        met = not self._missed and self._is_within(kept if self._asked is Precision.AUTO else tries[0])
-        rows = (*self._missed, *(each.row(fates[each.name]) for each in tries), *self._others)
-        name = self._judge.metric.name
-        return PrecisionReport(self._asked.value, name, self._limit, met, self._data.origin, tuple(rows), tuple(choices))
+        # What was asked for by name is what has to be within the bound; of `auto` and of f32 only what is kept.
+        by_name = self._asked not in (None, Precision.AUTO)
+        met = not self._missed and self._is_within(tries[0] if by_name else kept)
+        steps, compared, text = (), (), ""
+        if self._compressed is not None:
+            met = met and self._compressed.met
+            steps, compared, text = self._compressed.rows, self._beside(tries), self._job.options.compress or ""
+            tries = tries if self._measures else [self._compressed.with_times(each) for each in tries]
+        rows = (*steps, *self._missed, *(each.row(fates[each.name]) for each in tries), *compared, *self._others)
+        word = IN_F32 if self._asked is None else self._asked.value
+        name, origin = self._judge.metric.name, self._data.origin
+        return PrecisionReport(word, name, self._limit, met, origin, tuple(rows), tuple(choices), text)
+
+    def _beside(self, tries: Sequence[Try]) -> list[PrecisionRow]:
+        """The original that compressions were compared with, where it is not among the programs."""
+        if self._compressed is None or any(each.name == IN_F32 for each in tries):
+            return []
+        return [self._compressed.original.row("not compressed")]
 
 
 def _judge(graph: Graph, job: Job, data: Data) -> Judge:

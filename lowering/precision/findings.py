@@ -36,13 +36,18 @@ class Findings:
         write_entry(self.key, json.dumps({"errors": self.errors, "times": self.times, "learnt": self.learnt}).encode())
 
     def learn(self, knowledge: Knowledge) -> None:
-        """Forget errors of integers that were found while something else was known."""
-        state = hashlib.sha256(repr((list(knowledge.ranges.values()), knowledge.corrects_biases)).encode())
+        """Forget errors of integers, and times with ranges of each run, that were found while something else was known."""
+        known = list(knowledge.ranges.values()), knowledge.corrects_biases, list(knowledge.varying.values())
+        state = hashlib.sha256(repr(known).encode())
         for weights in knowledge.weights.values():
             state.update(weights.steps.tobytes())
         if state.hexdigest() != self.learnt:
             self.learnt = state.hexdigest()
-            self.errors = {name: error for name, error in self.errors.items() if not name.endswith(f"|{Form.INT8.value}")}
+            forms = {Form.INT8.value, Form.DYNAMIC_INT8.value}
+            self.errors = {name: error for name, error in self.errors.items() if name.rpartition("|")[2] not in forms}
+            for times in self.times.values():
+                for name in [each for each in times if Form.DYNAMIC_INT8.value in each.split("|")]:
+                    del times[name]
 
 
 def named(pattern: str, form: Form) -> str:

@@ -14,27 +14,32 @@ from typing import TypeAlias
 
 import numpy as np
 
-from irc.ir import Graph, Value, clone_graph
+from irc.ir import Graph, Op, Value, clone_graph
 from irc.passes.precision import (
+    LEAST_GAIN,
     Form,
     IntegerWeights,
     Range,
     Site,
     covariance,
     equalize,
+    gain,
     integer_weights,
+    patterns,
     rounded_weights,
     smooth,
+    source_of,
     wanted_results,
     wanted_values,
+    why_not_dynamic,
     why_not_quantized,
 )
 
-from ..calibration import METHODS, Calibration, ChannelExtremes, ChannelMoments, Histogram, Observer
+from ..calibration import METHODS, Calibration, ChannelExtremes, ChannelMoments, Histogram, Observer, SampleExtents
 from .judge import Judge
 from .knowledge import Array, Knowledge
 from .learning import Tell, gram_observers, observable, show
-from .lowered import everywhere, with_forms
+from .lowered import as_asked, with_forms
 from .metrics import METRICS
 
 Improvement: TypeAlias = "tuple[str, Callable[[Knowledge], Knowledge]]"
@@ -71,10 +76,9 @@ def learn_integers(model: Graph, samples: Calibration, tell: Tell, deadline: flo
     ranges = seen.ranges(FIRST_METHOD)
     first = Knowledge(ranges, seen.means, weights=_nearest(chosen), results={value: ranges.pop(value) for value in results})
     judge = Judge(model, list(samples.evenly(MOST_JUDGED)), METRICS["l2"])
-    forms = everywhere(balanced, Form.INT8, first)
 
     def error(knowledge: Knowledge) -> float:
-        return judge.of_graph(with_forms(balanced, forms, knowledge)).error
+        return judge.of_graph(with_forms(balanced, as_asked(balanced, Form.INT8, knowledge), knowledge)).error
 
     return Balanced(balanced, improved(first, _improvements(seen, chosen, first), error, tell, deadline))
 
@@ -105,10 +109,11 @@ def _axes(chosen: Iterable[Site]) -> dict[Value, int]:
 
 
 class _Seen:
-    """What observers see of the values of sites: histograms, means, and how data hang together."""
+    """What observers see of the values of sites: histograms, means, how far samples reach, and how data hang together."""
 
     def __init__(self, chosen: Sequence[Site], wanted: Sequence[Value]) -> None:
         self._histograms = {value: Histogram() for value in wanted}
+        self._extents = {source_of(site.data): SampleExtents() for site in chosen if not why_not_dynamic(site)}
         self._moments = {value: ChannelMoments(axis) for value, axis in _axes(chosen).items()}
         self._grams = gram_observers((site for site in chosen if site.is_weighted), WIDEST_ROUNDED)
 
@@ -116,7 +121,7 @@ class _Seen:
     def observers(self) -> Mapping[Value, Sequence[Observer]]:
         """Everything that is to see a value."""
         found: dict[Value, list[Observer]] = {}
-        several: tuple[Mapping[Value, Observer], ...] = (self._histograms, self._moments, self._grams)
+        several: tuple[Mapping[Value, Observer], ...] = (self._histograms, self._extents, self._moments, self._grams)
         for each in several:
             for value, observer in each.items():
                 found.setdefault(value, []).append(observer)
@@ -125,6 +130,17 @@ class _Seen:
     def ranges(self, method: str) -> dict[Value, Range]:
         """The range of each value, chosen by a method."""
         return {value: METHODS[method](each) for value, each in self._histograms.items()}
+
+    def varying(self, chosen: Sequence[Site], ranges: Mapping[Value, Range]) -> dict[Op, float]:
+        """The ops of patterns whose data are worth a range in each run, with what that gains, over all sites of a pattern."""
+        found: dict[Op, float] = {}
+        for alike in patterns(chosen).values():
+            seen = [(self._extents.get(source), ranges.get(source)) for source in (source_of(site.data) for site in alike)]
+            gains = [gain(own, each.widths, each.squares) for each, own in seen if each is not None and own is not None]
+            mean = float(np.sqrt(np.mean(np.square(gains)))) if len(gains) == len(alike) else 0.0
+            if mean >= LEAST_GAIN:
+                found.update({site.op: mean for site in alike})
+        return found
 
     @property
     def means(self) -> dict[Value, Array]:
@@ -189,6 +205,9 @@ def _improvements(seen: _Seen, chosen: Sequence[Site], first: Knowledge) -> Iter
     def rounded_too(known: Knowledge) -> Mapping[Value, IntegerWeights]:
         return {**known.weights, **_rounded(chosen, seen)}
 
+    varying = seen.varying(chosen, seen.ranges(FIRST_METHOD))
+    if varying:
+        yield f"ranges of {len(varying)} products anew in each run", lambda known: replace(known, varying=varying)
     for method in METHODS:
         if method != FIRST_METHOD:
             ranges = {value: found for value, found in seen.ranges(method).items() if value in first.ranges}

@@ -11,6 +11,8 @@ import numpy as np
 from irc.ir import Graph, Op, Value
 from irc.passes.precision import IntegerWeights, Range
 
+from ..engine import Wish
+
 Array: TypeAlias = "np.ndarray[Any, Any]"
 Known = TypeVar("Known")
 
@@ -19,9 +21,10 @@ Known = TypeVar("Known")
 class Knowledge:
     """Of values their range, the mean of each channel, the largest magnitude, and the integers that stand for weights.
 
-    `results` are the ranges of what convolutions make and no contraction reads, which is rounded, too, if `rounds_results`.
-    `grams` has X^T X of the data X [any, rows] of ops. `corrects_biases` says whether what rounding weights adds to the mean of
-    each channel is taken off its bias.
+    `results` are the ranges of what convolutions make and no contraction reads; `wishes` are those of the engine.
+    `grams` has X^T X of the data X [any, rows] of ops; `varying` the ops whose data find their range in each run, with how many
+    times as large the error is by one range for all. `corrects_biases` says whether what rounding weights adds to the mean
+    of each channel is taken off its bias.
     """
 
     ranges: Mapping[Value, Range] = field(default_factory=dict[Value, Range])
@@ -29,9 +32,10 @@ class Knowledge:
     magnitudes: Mapping[Value, float] = field(default_factory=dict[Value, float])
     weights: Mapping[Value, IntegerWeights] = field(default_factory=dict[Value, IntegerWeights])
     grams: Mapping[Op, Array] = field(default_factory=dict[Op, Array])
+    varying: Mapping[Op, float] = field(default_factory=dict[Op, float])
     corrects_biases: bool = False
     results: Mapping[Value, Range] = field(default_factory=dict[Value, Range])
-    rounds_results: bool = False
+    wishes: frozenset[Wish] = frozenset()
 
     def of_copy(self, graph: Graph, copy: Graph) -> Knowledge:
         """The same of a copy of the graph that it was told of."""
@@ -53,6 +57,7 @@ class Knowledge:
             weights=moved(self.weights),
             results=moved(self.results),
             grams={ops[op]: gram for op, gram in self.grams.items()},
+            varying={ops[op]: gain for op, gain in self.varying.items()},
         )
 
 

@@ -15,15 +15,20 @@ from irc.passes.precision import (
     Site,
     correct_biases,
     narrow,
+    narrow_attention,
     quantize,
+    quantize_dynamically,
     quantize_weights,
+    site_of,
     sites,
     wanted_values,
+    why_not_dynamic,
     why_not_narrow,
     why_not_quantized,
     why_not_quantized_weights,
 )
 
+from ..engine import Wish
 from ..managers import pass_manager
 from ..options import CompileOptions
 from .knowledge import NOTHING, Knowledge
@@ -32,6 +37,8 @@ Forms: TypeAlias = "Sequence[Form]"
 """The form of each site, in order."""
 Lowering: TypeAlias = "Callable[[Graph, list[Site], Knowledge], None]"
 
+ROUNDED = frozenset({Form.BF16, Form.INT8, Form.DYNAMIC_INT8})
+"""The forms in which data are at least as coarse as bf16."""
 INT4_BLOCK = 32
 """Weights that share a scale."""
 LARGEST_F16 = 65504.0
@@ -53,12 +60,28 @@ def with_forms(graph: Graph, forms: Forms, knowledge: Knowledge = NOTHING) -> Gr
         chosen = [site for site, wanted in zip(found, forms, strict=True) if wanted is form]
         if chosen:
             lowering(copy, chosen, known)
+    if Wish.NARROW_ATTENTION in known.wishes:
+        narrow_attention(copy, [site for site, form in zip(found, forms, strict=True) if form in ROUNDED])
     return copy
 
 
 def everywhere(graph: Graph, form: Form, knowledge: Knowledge = NOTHING) -> list[Form]:
     """A form for each site that can have it, f32 for the others."""
     return [Form.F32 if why_not(site, form, knowledge) else form for site in sites(graph)]
+
+
+def as_asked(graph: Graph, form: Form, knowledge: Knowledge = NOTHING) -> list[Form]:
+    """What becomes of each site where one form is asked for: 8 bits are by the range of each run where that varies."""
+    found = everywhere(graph, form, knowledge)
+    if form is not Form.INT8:
+        return found
+    dynamic = everywhere(graph, Form.DYNAMIC_INT8, knowledge)
+    return [other if other is not Form.F32 else own for own, other in zip(found, dynamic, strict=True)]
+
+
+def integer_forms(knowledge: Knowledge) -> tuple[Form, ...]:
+    """The forms of 8 bits that a search may choose from."""
+    return (Form.INT8, Form.DYNAMIC_INT8) if knowledge.varying else (Form.INT8,)
 
 
 def why_not(site: Site, form: Form, knowledge: Knowledge = NOTHING) -> str:
@@ -69,6 +92,10 @@ def why_not(site: Site, form: Form, knowledge: Knowledge = NOTHING) -> str:
 def _why_not_int8(site: Site, known: Knowledge) -> str:
     missing = any(value not in known.ranges for value in wanted_values_of(site))
     return why_not_quantized(site) or ("it is in the body of a loop or a branch" if missing else "")
+
+
+def _why_not_dynamic(site: Site, known: Knowledge) -> str:
+    return why_not_dynamic(site) or ("" if site.op in known.varying else "its data reach about as far in each sample")
 
 
 def wanted_values_of(site: Site) -> list[Value]:
@@ -84,13 +111,21 @@ def _why_not_f16(site: Site, known: Knowledge) -> str:
 
 
 def _to_int8(graph: Graph, chosen: list[Site], known: Knowledge) -> None:
-    ranges = {**known.ranges, **(known.results if known.rounds_results else {})}
+    ranges = {**known.ranges, **(known.results if Wish.ROUNDED_RESULTS in known.wishes else {})}
     if known.corrects_biases:
         correct_biases(chosen, known.weights, known.means)
+        # A product may read an Add that is behind another one now.
+        chosen = [site for each in chosen if (site := site_of(each.op)) is not None]
         for value in wanted_values(graph, chosen):  # an Add that was put behind a product has about the range of that
             if value not in ranges and value.op is not None:
                 ranges[value] = ranges[value.op.needed(0)]
     quantize(graph, chosen, ranges, known.weights)
+
+
+def _to_dynamic_int8(graph: Graph, chosen: list[Site], known: Knowledge) -> None:
+    if known.corrects_biases:
+        correct_biases(chosen, known.weights, known.means)
+    quantize_dynamically(chosen, known.weights)
 
 
 def _to_int8_weights(graph: Graph, chosen: list[Site], known: Knowledge) -> None:
@@ -111,6 +146,7 @@ def _to_f16(graph: Graph, chosen: list[Site], known: Knowledge) -> None:
 
 LOWERINGS: dict[Form, Lowering] = {
     Form.INT8: _to_int8,
+    Form.DYNAMIC_INT8: _to_dynamic_int8,
     Form.INT8_WEIGHTS: _to_int8_weights,
     Form.INT4_WEIGHTS: _to_int4_weights,
     Form.BF16: _to_bf16,
@@ -123,6 +159,7 @@ REFUSALS: dict[Form, Callable[[Site, Knowledge], str]] = {
     Form.BF16: lambda site, known: why_not_narrow(site, DType.BF16),
     Form.F16: _why_not_f16,
     Form.INT8: _why_not_int8,
+    Form.DYNAMIC_INT8: _why_not_dynamic,
     Form.INT8_WEIGHTS: lambda site, known: why_not_quantized_weights(site),
     Form.INT4_WEIGHTS: lambda site, known: why_not_quantized_weights(site),
 }

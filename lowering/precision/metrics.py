@@ -60,7 +60,7 @@ METRICS: dict[str, Metric] = {
 def metric_of(asked: str | Score | None, labels: Answers = ()) -> Metric:
     """The metric asked for, by default relative L2; `labels` lie beside the samples. Raises UsageError for no metric."""
     if callable(asked):
-        return Metric(getattr(asked, "__name__", "metric"), _drop_of(asked, labels))
+        return Metric(f"drop of {getattr(asked, '__name__', 'metric')}", _drop_of(asked, labels))
     name = "l2" if asked is None else asked
     if name not in METRICS:
         hint = closest(name, list(METRICS)) or f"it is one of {', '.join(METRICS)}, or FILE.py:NAME"

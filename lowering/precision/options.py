@@ -54,28 +54,37 @@ class Precision(Enum):
 
 def check_precision(options: CompileOptions) -> None:
     """Raise UsageError for what was asked of precision and cannot be."""
-    if options.precision is None:
-        given = {"an error": options.max_error, "a drop": options.max_drop, "a metric": options.metric}
+    if options.smaller and options.compress is None:
+        hint = "add --compress share-weights"
+        raise UsageError("--smaller is about compression, and none is asked for", hint=hint)
+    if options.precision is None and options.compress is None:
+        given = {"a bound on the error": options.max_error, "a bound on the drop": options.max_drop, "a metric": options.metric}
         named = [name for name, value in {**given, "data to calibrate with": options.calib}.items() if value is not None]
         if named:
-            raise UsageError(f"{named[0]} was given, but no precision", hint="add --precision auto")
+            raise UsageError(f"{named[0]} was given, but no precision", hint="add --precision auto, or --compress")
         return
     if options.opt_level < 2:
-        text = f"--precision changes answers, which O{options.opt_level} does not allow"
+        flag = "--compress" if options.precision is None else "--precision"
+        text = f"{flag} changes answers, which O{options.opt_level} does not allow"
         raise UsageError(text, hint="use -O2 or -O3")
     if options.precision is Precision.AUTO and (options.opt_level < 3 or not options.tune_budget):
         hint = "use -O3, or name one precision"
         raise UsageError("--precision auto decides by measuring, and nothing is measured here", hint=hint)
+    if options.compress is not None:
+        from .steps import steps_of  # with the passes: what else is asked for can be checked without them
+
+        steps_of(options.compress)
     _check_bounds(options)
 
 
 def _check_bounds(options: CompileOptions) -> None:
     for flag, bound in (("--max-error", options.max_error), ("--max-drop", options.max_drop)):
-        if bound is not None and not (isfinite(bound) and bound >= 0):
+        if bound is not None and not (isinstance(bound, (int, float)) and isfinite(bound) and bound >= 0):  # type: ignore[reportUnnecessaryIsInstance]  # Python's callers may give text
             raise UsageError(f"{bound!r} is nothing {flag} can be", hint="give a number that is not negative, such as 1e-2")
     if options.max_drop is not None and options.max_error is not None:
         raise UsageError("--max-error and --max-drop are two bounds for one search", hint="give one of them")
     if options.max_drop is not None and options.metric is None:
         raise UsageError("--max-drop bounds what a metric says, and there is none", hint="add --metric FILE.py:NAME")
     if callable(options.metric) and options.max_drop is None:
-        raise UsageError("a metric of your own needs a bound", hint="add --max-drop 0.5%")
+        other = "" if options.max_error is None else ", and --max-error bounds a distance"
+        raise UsageError(f"a metric of your own needs a bound{other}", hint="use --max-drop 0.5%")

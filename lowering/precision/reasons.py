@@ -10,12 +10,17 @@ from irc.runtime import PrecisionChoice
 
 from .knowledge import Knowledge
 from .lowered import why_not
-from .report import place_of
+from .report import place_of, why_dynamic
 from .selecting import Option
 
 
 def choice(
-    pattern: str, alike: Sequence[Site], taken: Mapping[str, Option], options: Sequence[Option], unknown: Mapping[Form, str]
+    pattern: str,
+    alike: Sequence[Site],
+    taken: Mapping[str, Option],
+    options: Sequence[Option],
+    unknown: Mapping[Form, str],
+    knowledge: Knowledge,
 ) -> PrecisionChoice:
     """What became of a pattern; `unknown` says why an option of a form is not among `options`."""
     place, option = place_of(alike[0]), taken.get(pattern)
@@ -24,8 +29,9 @@ def choice(
         why = "; ".join(_reason(own[form]) if form in own else f"{form.value}: {text}" for form, text in unknown.items())
         return PrecisionChoice(pattern, place, len(alike), Form.F32.value, why=why)
     error = None if option.error == inf else option.error
-    why = "" if option.pays else "it pays nothing by itself, but so its neighbours need no conversion"
-    return PrecisionChoice(pattern, place, len(alike), option.form.value, option.saved, error, why)
+    whys = [why_dynamic(alike[0], knowledge)] if option.form is Form.DYNAMIC_INT8 else []
+    whys += [] if option.pays else ["it pays nothing by itself, but so its neighbours need no conversion"]
+    return PrecisionChoice(pattern, place, len(alike), option.form.value, option.saved, error, "; ".join(whys))
 
 
 def why_unknown(site: Site, form: Form, knowledge: Knowledge, is_timed: bool) -> str:
@@ -36,7 +42,8 @@ def why_unknown(site: Site, form: Form, knowledge: Knowledge, is_timed: bool) ->
 def _reason(option: Option) -> str:
     word = option.form.value
     if option.saved <= 0:
-        kernels = f", {option.conversions} conversions not absorbed" if option.conversions else ""
+        several = "s" if option.conversions > 1 else ""
+        kernels = f", {option.conversions} conversion{several} not absorbed" if option.conversions else ""
         return f"{word} {-option.saved:.3f} ms slower{kernels}"
     if not option.pays:
         return f"{word} saves no more than noise"

@@ -6,7 +6,7 @@ Law: the savings of a form of all patterns add up to what the whole run takes le
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from math import inf, prod
 
 from irc.passes.precision import Form, Site
@@ -18,12 +18,17 @@ from .selecting import Option
 class Savings:
     """The savings of one model's patterns."""
 
-    def __init__(self, findings: Findings, groups: Mapping[str, Sequence[Site]], forms: Sequence[Form]) -> None:
-        """`groups` are the sites of each pattern, `forms` what they may be beside f32."""
+    def __init__(
+        self,
+        findings: Findings,
+        groups: Mapping[str, Sequence[Site]],
+        forms: Sequence[Form],
+        refused: Collection[tuple[str, Form]] = (),
+    ) -> None:
+        """`groups` are the sites of each pattern, `forms` what they may be beside f32, but for the pairs that are `refused`."""
+        self._refused = frozenset(refused)
         self._findings, self._groups, self._forms = findings, groups, forms
-        sizes = {name: sum(_size(site) for site in alike) for name, alike in groups.items()}
-        whole = sum(sizes.values()) or 1
-        self._shares = {name: size / whole for name, size in sizes.items()}
+        self._sizes = {name: sum(_size(site) for site in alike) for name, alike in groups.items()}
 
     def options(self, engine: str) -> list[Option]:
         """All options on an engine that were timed; an error that is not known is infinite."""
@@ -48,12 +53,17 @@ class Savings:
         return self._findings.times.get(engine, {}).get(what)
 
     def _saved(self, times: Mapping[str, float], pattern: str, form: Form) -> float | None:
-        own = _own(times, pattern, form)
+        own = None if (pattern, form) in self._refused else _own(times, pattern, form)
         if own is None:
             return None
         known = [each for name in self._groups if (each := _own(times, name, form)) is not None]
         rest = times[Form.F32.value] - times[form.value] - sum(known)
-        return own + rest * self._shares[pattern]
+        return own + rest * self._share(pattern, form)
+
+    def _share(self, pattern: str, form: Form) -> float:
+        """The share that the data of a pattern have in those of all that can have a form."""
+        whole = sum(size for name, size in self._sizes.items() if (name, form) not in self._refused)
+        return self._sizes[pattern] / whole if whole else 0.0
 
 
 def _own(times: Mapping[str, float], pattern: str, form: Form) -> float | None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from math import inf, sqrt
 
 from irc.ir import EvaluationError, Graph
-from irc.passes.precision import Form, patterns, sites
+from irc.passes.precision import Form, Site, patterns, sites
 from irc.runtime import EngineFailure, PrecisionChoice, PrecisionRow, Program
 
 from ..engine import Engine
@@ -57,12 +57,16 @@ class Subject:
 
 @dataclass(frozen=True)
 class Outcome:
-    """The form of each site, what to tell of each pattern, the milliseconds it is expected to save, and what else was run."""
+    """The form of each site, what to tell of each pattern, the milliseconds it is expected to save, and what else was run.
+
+    Where nothing `is_timed`, there was no time for it.
+    """
 
     forms: Forms
     choices: Sequence[PrecisionChoice]
     saved: float = 0.0
     rows: Sequence[PrecisionRow] = ()
+    is_timed: bool = True
 
 
 class Search:
@@ -73,7 +77,8 @@ class Search:
         self._subject, self._job, self._findings = subject, job, findings
         self._deadline, self._tell = deadline, tell
         self._groups = patterns(sites(subject.model))
-        self._savings = Savings(findings, self._groups, subject.forms)
+        refused = [(name, f) for name, alike in self._groups.items() for f in subject.forms if self._refuses(alike, f)]
+        self._savings = Savings(findings, self._groups, subject.forms, refused)
         self._losses: dict[str, float] = {}
 
     def run(self) -> Outcome:
@@ -85,7 +90,8 @@ class Search:
             self._sense()
         outcomes = [self._outcome(engine, self._best_on(engine)) for engine in engines]
         best = max(outcomes, key=lambda each: each.saved, default=self._nothing())
-        return replace(best if best.saved > 0 else self._nothing(), rows=list(self._uniform_rows()))
+        is_timed = any(self._findings.times.values()) or not self._groups
+        return replace(best if best.saved > 0 else self._nothing(), rows=list(self._uniform_rows()), is_timed=is_timed)
 
     @property
     def _is_over(self) -> bool:
@@ -152,6 +158,10 @@ class Search:
         return min((whole for name in self._findings.times if (whole := self._savings.whole(name)) is not None), default=None)
 
     # Graphs
+
+    def _refuses(self, alike: Sequence[Site], form: Form) -> bool:
+        """Whether none of the sites of a pattern can have a form."""
+        return all(why_not(site, form, self._subject.knowledge) for site in alike)
 
     def _graph(self, forms: Forms) -> Graph:
         return with_forms(self._subject.model, forms, self._subject.knowledge)
@@ -263,7 +273,7 @@ class Search:
         for pattern, alike in self._groups.items():
             timed = {form: self._savings.whole(engine.name, form.value) is not None for form in self._subject.forms}
             unknown = {form: why_unknown(alike[0], form, self._subject.knowledge, timed[form]) for form in self._subject.forms}
-            found.append(choice(pattern, alike, taken, options, unknown))
+            found.append(choice(pattern, alike, taken, options, unknown, self._subject.knowledge))
         return found
 
     def _uniform_rows(self) -> Iterator[PrecisionRow]:

@@ -6,56 +6,25 @@ causal attention are skipped, so a NaN there does not reach the output.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import ceil
 
-from irc.ir import DType, Op, TensorType, Value
+from irc.ir import DType
 
-from .attention_plan import AttentionRequest, Plan, plan_of, rounded
-from .kernel import Kernel, Writer, literal
+from .attention_plan import AttentionRequest, Plan, in_lanes, plan_of, rounded
+from .casting import widened
+from .kernel import Kernel, Writer, literal, tir_name
 from .lanes import LOG2_E, across_rows, exp2_of_negative, extent, held, part, power_of_two, transposed
 from .mathematics import tanh
+from .views import View
 
 LEAST = -3.4028234663852886e38
 """The least number in f32, which stands for -inf in many a mask."""
 
 
-def takes(op: Op) -> str:
-    """Why `attention` cannot make the kernel of an Attention; empty where it can."""
-    tensors = [value.type for value in (*op.operands, *op.results) if value is not None]
-    if not all(isinstance(kind, TensorType) and all(isinstance(size, int) for size in kind.shape or ("",)) for kind in tensors):
-        return "its shapes are not static"
-    if any(_dtype(op.operand(index)) not in (None, DType.F32) for index in (0, 1, 2, 4, 5)):
-        return "it is not f32"
-    if op.operand(6) is not None:
-        return "it has a count of valid keys"
-    if any(result.uses or result.is_output for result in op.results[3:]):
-        return "it returns scores"
-    if op.operand(3) is not None and _dtype(op.operand(3)) not in (DType.F32, DType.BOOL):
-        return "its mask is neither f32 nor bool"
-    mask = op.operand(3)
-    if mask is not None and (mask.shape or (1,))[-1] not in (1, _key_count(op)):
-        return "its mask is shorter than its keys"
-    if (op.integer("left_window_size", -1), op.integer("right_window_size", -1)) != (-1, -1):
-        return "it looks through a window"
-    if op.integer("softmax_precision", 1) != 1:
-        return "its softmax is not f32"
-    if any(0 in (value.shape or ()) for value in (*op.operands, *op.results) if value is not None):
-        return "it has no elements"
-    return ""
-
-
-def _key_count(op: Op) -> int:
-    """How many keys there are, those of the past among them."""
-    shapes = [(value.shape or (0, 0)) for value in (op.operand(1), op.operand(4)) if value is not None]
-    return sum(size for size in (shape[-2] for shape in shapes) if isinstance(size, int))
-
-
-def _dtype(value: Value | None) -> DType | None:
-    return value.type.dtype if value is not None and isinstance(value.type, TensorType) else None
-
-
 def attention(request: AttentionRequest) -> Kernel:
-    """The kernel of an attention, whose pointers are those of query, key, value, the mask where there is one, and output.
+    """The kernel of an attention, whose pointers are those of query, key, value, the mask where there is one, what `behind`
+    asks for, and output.
 
     Scores of a panel of keys at a time update a running maximum and sum (Milakov and Gimelshein 2018; Dao et al. 2022);
     with one panel that is the plain softmax.
@@ -77,16 +46,28 @@ class _Attention:
         # Without a mask scores are in units of log 2, so that exp needs no product; a mask's least number must not overflow.
         self.unit = LOG2_E if request.mask is None else 1.0
         w = self.writer = Writer()
-        self.q, self.k, self.v = (w.buffer(DType.F32, extent(view)) for view in (request.query, request.key, request.value))
+        self.paired, self.lane = request.arithmetic.together > 1, tir_name(request.arithmetic.lane)
+        self.query, self.key = (in_lanes(view, request.arithmetic.together) for view in (request.query, request.key))
+        self.depth = self.query.shape[3]
+        kinds = [request.arithmetic.lane] * 2 + [request.dtypes[2]] if self.paired else request.dtypes
+        views = (self.query, self.key, request.value)
+        self.q, self.k, self.v = (w.buffer(kind, extent(view)) for kind, view in zip(kinds, views, strict=True))
         self.mask = "" if request.mask is None else w.buffer(request.mask_dtype or DType.F32, extent(request.mask))
-        self.o = w.buffer(DType.F32, extent(request.output))
+        behind, view = request.behind, request.output
+        operands: Sequence[tuple[DType, View]] = () if behind is None else behind.operands
+        self.operands = [(w.buffer(dtype, extent(each)), dtype, each) for dtype, each in operands]
+        self.o_view = view if behind is None or behind.kept is None else behind.kept
+        self.o = "" if self.o_view is view and behind is not None else w.buffer(DType.F32, extent(self.o_view))
+        self.made = "" if behind is None else w.buffer(behind.dtype, extent(view))
 
     def written(self) -> Kernel:
         """The kernel: panels of keys, and within each the queries in blocks."""
         w, plan = self.writer, self.plan
-        self.key_panel = w.local("float32", plan.keys * self.size)
+        if self.paired:
+            w.line(f'T.attr(0, "pragma_import_llvm", {self.request.arithmetic.support[self.lanes]!r})')
+        self.key_panel = w.local(self.lane, plan.keys * self.depth)
         self.value_panel = w.local("float32", plan.keys * self.width)
-        self.query_rows = w.local("float32", plan.block * self.size)
+        self.query_rows = w.local(self.lane, plan.block * self.depth)
         self.scores = w.local("float32", plan.block * plan.keys)
         self.factor, self.kept = w.local("float32", plan.block), w.local("float32", plan.block)
         self.most = self.sums = ""
@@ -111,10 +92,10 @@ class _Attention:
         return w.kernel(self.batch * self.shared * self.chunks, flops)
 
     def _pack_keys(self) -> None:
-        """The panel of keys as [vector of keys][size][lanes]; the last keys repeat to fill a vector."""
-        w, lanes, view = self.writer, self.lanes, self.request.key
+        """The panel of keys as [vector of keys][depth][lanes]; the last keys repeat to fill a vector."""
+        w, lanes, view = self.writer, self.lanes, self.key
         with w.loop(self.plan.keys // lanes if self.panels == 1 else f"T.truncdiv({self.present} + {lanes - 1}, {lanes})") as n:
-            straight = view.strides[3] == 1 and self.size >= lanes
+            straight = view.strides[3] == 1 and self.depth >= lanes
 
             def place(lane: str, column: str) -> str:
                 key = f"T.min({n} * {lanes} + {lane} + {self.first_key}, {self.keys - 1})"
@@ -122,16 +103,23 @@ class _Attention:
 
             if straight:
                 starts = [w.let("int32", place(str(lane), "0")) for lane in range(lanes)]
-                with w.loop(self.size // lanes) as many:
-                    rows = [held(w, "float32", lanes, part(self.k, f"{start} + {many} * {lanes}", lanes)) for start in starts]
-                    for column, vector in enumerate(transposed(w, rows, "float32")):
-                        where = f"({n} * {self.size} + {many} * {lanes} + {column}) * {lanes}"
+                with w.loop(self.depth // lanes) as many:
+                    parts = [self._wide(1, part(self.k, f"{start} + {many} * {lanes}", lanes), lanes) for start in starts]
+                    rows = [held(w, self.lane, lanes, each) for each in parts]
+                    for column, vector in enumerate(transposed(w, rows, self.lane)):
+                        where = f"({n} * {self.depth} + {many} * {lanes} + {column}) * {lanes}"
                         w.line(f"{part(self.key_panel, where, lanes)} = {vector}")
-            done = self.size // lanes * lanes if straight else 0
-            if done < self.size:
-                with w.loop(self.size - done) as column, w.loop(lanes, "vectorized") as lane:
-                    where = f"({n} * {self.size} + {column} + {done}) * {lanes} + {lane}"
-                    w.line(f"{self.key_panel}[{where}] = {self.k}[{place(lane, f'{column} + {done}')}]")
+            done = self.depth // lanes * lanes if straight else 0
+            if done < self.depth:
+                with w.loop(self.depth - done) as column, w.loop(lanes, "vectorized") as lane:
+                    where = f"({n} * {self.depth} + {column} + {done}) * {lanes} + {lane}"
+                    element = self._wide(1, f"{self.k}[{place(lane, f'{column} + {done}')}]")
+                    w.line(f"{self.key_panel}[{where}] = {element}")
+
+    def _wide(self, operand: int, text: str, lanes: int = 1) -> str:
+        """What was read of an operand as kernels compute with it: f32, or pairs as they lie."""
+        narrow = self.request.dtypes[operand] is DType.BF16 and not (self.paired and operand < 2)
+        return widened(text, DType.BF16, lanes) if narrow else text
 
     def _pack_values(self) -> None:
         """The panel of values as [key][size, with zeros to whole vectors]."""
@@ -144,7 +132,7 @@ class _Attention:
                     continue
                 with w.loop(int(vectors)) as n, w.loop(size, "vectorized") as lane:
                     column = f"{n} * {lanes} + {start} + {lane}"
-                    element = f"{self.v}[{row} + ({column}) * {view.strides[3]}]"
+                    element = self._wide(2, f"{self.v}[{row} + ({column}) * {view.strides[3]}]")
                     w.line(f"{self.value_panel}[{key} * {self.width} + {column}] = {element}")
             if rest:
                 with w.loop(lanes - rest, "vectorized") as lane:
@@ -178,16 +166,21 @@ class _Attention:
         return f"T.min({text}, {self.queries - 1})" if self.queries % self.plan.rows else text
 
     def _pack_queries(self) -> None:
-        """The queries of a block one behind the other, scaled."""
-        w, lanes, view = self.writer, self.lanes, self.request.query
-        scale = self.request.scale * self.unit if not self.request.softcap else self.request.scale / self.request.softcap
+        """The queries of a block one behind the other, scaled unless they are pairs, whose scores are."""
+        w, lanes, view = self.writer, self.lanes, self.query
+        factor = "" if self.paired else f" * {self._scale()}"
         with w.loop(f"{self.tiles} * {self.plan.rows}") as row:
             start = w.let("int32", view.at(self.at_batch, self.head, self._row(row), "0"))
-            for first, vectors, size in _pieces(self.size, lanes):
+            for first, vectors, size in _pieces(self.depth, lanes):
                 with w.loop(vectors) as n, w.loop(size, "vectorized") as lane:
                     column = f"{n} * {lanes} + {first} + {lane}"
-                    element = f"{self.q}[{start} + ({column}) * {view.strides[3]}]"
-                    w.line(f"{self.query_rows}[{row} * {self.size} + {column}] = {element} * {literal(scale, 'float32')}")
+                    element = self._wide(0, f"{self.q}[{start} + ({column}) * {view.strides[3]}]")
+                    w.line(f"{self.query_rows}[{row} * {self.depth} + {column}] = {element}{factor}")
+
+    def _scale(self) -> str:
+        """What scores are multiplied by."""
+        scale = self.request.scale * self.unit if not self.request.softcap else self.request.scale / self.request.softcap
+        return literal(scale, "float32")
 
     def _score(self) -> None:
         """The scores of all tiles of a block, by columns of the panel that stay in the first-level cache."""
@@ -207,13 +200,17 @@ class _Attention:
         sums = w.local("float32", rows, vectors * lanes)
         with w.loop(rows, "unroll") as i, w.loop(vectors, "unroll") as j:
             w.line(f"{_tile(sums, i, j, lanes)} = T.broadcast(T.float32(0), {lanes})")
-        with w.loop(self.size) as k, w.loop(rows, "unroll") as i, w.loop(vectors, "unroll") as j:
-            query = f"T.broadcast({self.query_rows}[({tile} * {rows} + {i}) * {self.size} + {k}], {lanes})"
-            keys = part(self.key_panel, f"(({column} + {j}) * {self.size} + {k}) * {lanes}", lanes)
-            w.line(f"{_tile(sums, i, j, lanes)} = {_tile(sums, i, j, lanes)} + {query} * {keys}")
+        with w.loop(self.depth) as k, w.loop(rows, "unroll") as i, w.loop(vectors, "unroll") as j:
+            query = f"T.broadcast({self.query_rows}[({tile} * {rows} + {i}) * {self.depth} + {k}], {lanes})"
+            keys, total = (
+                part(self.key_panel, f"(({column} + {j}) * {self.depth} + {k}) * {lanes}", lanes),
+                _tile(sums, i, j, lanes),
+            )
+            w.line(f"{total} = {self.request.arithmetic.multiply_add(total, query, keys, lanes)}")
+        factor = f" * T.broadcast({self._scale()}, {lanes})" if self.paired else ""
         with w.loop(rows, "unroll") as i, w.loop(vectors, "unroll") as j:
             place = f"({tile} * {rows} + {i}) * {self.plan.keys} + ({column} + {j}) * {lanes}"
-            w.line(f"{part(self.scores, place, lanes)} = {_tile(sums, i, j, lanes)}")
+            w.line(f"{part(self.scores, place, lanes)} = {_tile(sums, i, j, lanes)}{factor}")
 
     def _softmax(self, first: str, limit: str) -> None:
         """The scores of a tile become exp of what they are above the greatest so far; `factor` and `kept` what outputs need."""
@@ -357,15 +354,34 @@ class _Attention:
                 self._store(row, column, sums, i, size)
 
     def _store(self, row: str, column: str, sums: str, i: int, size: int) -> None:
-        w, view, lanes = self.writer, self.request.output, self.lanes
-        start = w.let("int32", view.at(self.at_batch, self.head, f"{self.first_row} + {row}", "0"))
+        w, lanes = self.writer, self.lanes
+        at = self.at_batch, self.head, w.let("int32", f"{self.first_row} + {row}")
+        start = w.let("int32", self.o_view.at(*at, "0"))
         for first in range(0, size, lanes):
-            with w.loop(min(lanes, size - first), "vectorized") as lane:
-                place = f"{self.o}[{start} + ({column} * {lanes} + {first} + {lane}) * {view.strides[3]}]"
+            width = min(lanes, size - first)
+            with w.loop(width, "vectorized") as lane:
+                element = f"{column} * {lanes} + {first} + {lane}"
+                place = f"{self.o}[{start} + ({element}) * {self.o_view.strides[3]}]"
                 total = f"{sums}[{i}, {first} + {lane}]"
                 if self.panels > 1:
                     total += f" + T.if_then_else({self.panel} == 0, T.float32(0), {place} * {self.kept}[{row}])"
-                w.line(f"{place} = ({total}) * {self.factor}[{row}]")
+                total = f"({total}) * {self.factor}[{row}]"
+                if self.o:
+                    w.line(f"{place} = {total}")
+                else:
+                    self._finish(total, (*at, element))
+            if self.o and self.made:
+                with w.block(f"if {self.panel} == {self.panels - 1}"), w.loop(width, "vectorized") as lane:
+                    element = f"{column} * {lanes} + {first} + {lane}"
+                    self._finish(f"{self.o}[{start} + ({element}) * {self.o_view.strides[3]}]", (*at, element))
+
+    def _finish(self, result: str, index: Sequence[str]) -> None:
+        """What is made of a result, where it is to be."""
+        w, behind = self.writer, self.request.behind
+        assert behind is not None
+        reads = [w.value(tir_name(dtype), f"{name}[{view.at(*index)}]") for name, dtype, view in self.operands]
+        text = behind.body(w, [w.value("float32", result), *reads])
+        w.line(f"{self.made}[{self.request.output.at(*index)}] = {text}")
 
 
 def _pieces(size: int, step: int) -> list[tuple[int, int, int]]:

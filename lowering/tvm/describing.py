@@ -41,6 +41,7 @@ def named_buffers(
     for call in calls:
         if call.result.storage is Storage.ARENA:
             names[call.result] = _name(call, values, names, graph)
+        names.update((buffer, values.get(call.ops[0], call.ops[0].name)) for buffer in call.beside)
     taken = dict.fromkeys((*graph.input_names, *graph.output_names), 1)
     buffers: list[NativeBuffer] = []
     for buffer, span in spans.items():

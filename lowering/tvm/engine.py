@@ -11,14 +11,16 @@ from irc.passes import Context, Rule, looked_up, op_count, unfused
 from irc.runtime import OptionValue
 
 from ..blocks import divided, touched_by_entry, undivided
-from ..engine import YES, EngineFiles, Verdict
+from ..engine import YES, EngineFiles, Verdict, Wish
 from ..mapping import Hindrance, mapping_of, open_dims
 from ..targets import Kind, Target
 from . import cuda
 from .adapter import installed_version
+from .arithmetic import BF16
 from .legality import why_not, why_not_placed
 from .opening import opened
 from .program import lower
+from .sinking import sunk
 from .tiling import NEIGHBOURS
 from .ways import AS_MODELLED, TILES, Ways
 
@@ -55,6 +57,10 @@ class Tvm:
     def takes(self, op: Op, target: Target) -> Verdict:
         """Whether there is a kernel for `op`."""
         return Verdict(why_not(op) if target.kind is Kind.CPU else cuda.why_not(op))
+
+    def wishes(self, target: Target) -> frozenset[Wish]:
+        """Its attention multiplies bf16 where the processor does."""
+        return frozenset({Wish.NARROW_ATTENTION} if set(BF16.features) <= set(target.features) else ())
 
     def why_not_elsewhere(self, target: Target) -> str:
         """Its programs are machine code."""
@@ -106,7 +112,7 @@ class Tvm:
         if target.kind is Kind.CUDA:
             self._check(plain, target)
             return cuda.lower(plain, target)
-        plain = opened(looked_up(plain))
+        plain = sunk(opened(looked_up(plain)))
         mapped = mapping_of(plain)
         if isinstance(mapped, Hindrance):
             reason = f"tvm takes sizes that are known ahead, or entries of one dim that it computes apart: {mapped}"

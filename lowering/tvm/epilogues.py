@@ -80,10 +80,28 @@ def readable(lowerer: Lowerer, reader: Reader, place: Place, target: Place, op: 
 
 @dataclass(frozen=True, slots=True)
 class Rescaled:
-    """What sums of bytes are in f32: (sum + shift) * scale, both by column, counted over all groups; i32 and f32."""
+    """What sums of bytes are in f32: (sum + shift) * scale, both by column, counted over all groups; i32 and f32.
+
+    What is found `in_run` is one more factor, f32, and one more factor of the shift, u8.
+    """
 
     shift: Place
     scale: Place
+    in_run: tuple[Place, ...] = ()
+
+    @property
+    def places(self) -> list[Place]:
+        """All of them, in order."""
+        return [self.shift, self.scale, *self.in_run]
+
+    def written(self, writer: Writer, value: str, first: int, column: str) -> str:
+        """The f32 of a sum, where the buffers from `first` on are those places'."""
+        shift, scale = f"b{first}[{column}]", f"b{first + 1}[{column}]"
+        if self.in_run:
+            scale = writer.value("float32", f"{scale} * b{first + 2}[{self.in_run[0].view.offset}]")
+            shift = writer.value("int32", f'{shift} * T.Cast("int32", b{first + 3}[{self.in_run[1].view.offset}])')
+        shifted = f'T.Cast("float32", {value} + {shift})'
+        return writer.value("float32", f"{shifted} * {scale}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,8 +126,7 @@ class Sums:
     def _written(self, writer: Writer, value: str, place: str, column: str) -> str:
         first = self.first
         if self.rescaled is not None:
-            shifted = f'T.Cast("float32", {value} + b{first}[{column}])'
-            value, first = writer.value("float32", f"{shifted} * b{first + 1}[{column}]"), first + 2
+            value, first = self.rescaled.written(writer, value, first, column), first + len(self.rescaled.places)
         if self.scale != 1.0:
             value = writer.value("float32", f"{value} * {literal(self.scale, 'float32')}")
         for number, (stream, scale) in enumerate(self.added, start=first):
@@ -145,7 +162,7 @@ class Ending:
     def places(self) -> list[Place]:
         """The operands, in order."""
         rescaled = self.sums.rescaled
-        by_column = [] if rescaled is None else [rescaled.shift, rescaled.scale]
+        by_column = [] if rescaled is None else rescaled.places
         return [*by_column, *(stream.place for stream, _ in self.sums.added), *(stream.place for stream in self.sums.streams)]
 
     @property

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from .composing import lower_hardmax, lower_lp_normalization
+from .dynamic import lower_dynamic_quantize
 from .images import lower_concat, lower_pool, lower_resize
 from .lowerer import Lowerer
 from .normalizing import lower_batch_normalization, lower_group_normalization
@@ -42,7 +43,7 @@ Lower = Callable[[Lowerer, Region], None]
 MAINS: Mapping[str, tuple[Lower, bool]] = {
     "ArgMax": (lower_argument, False),
     "ArgMin": (lower_argument, False),
-    "Attention": (lower_attention, False),
+    "Attention": (lower_attention, True),
     "AveragePool": (lower_pool, False),
     "BatchNormalization": (lower_batch_normalization, False),
     "CastLike": (lower_cast_like, False),
@@ -54,6 +55,7 @@ MAINS: Mapping[str, tuple[Lower, bool]] = {
     "DepthToSpace": (lower_blocks, False),
     "DequantizeLinear": (lower_dequantize, False),
     "Dropout": (lower_dropout, False),
+    "DynamicQuantizeLinear": (lower_dynamic_quantize, False),
     "EyeLike": (lower_diagonal, False),
     "Gather": (lower_gather, False),
     "GatherElements": (lower_gather_elements, False),
@@ -64,24 +66,27 @@ MAINS: Mapping[str, tuple[Lower, bool]] = {
     "GroupNormalization": (lower_group_normalization, False),
     "Hardmax": (lower_hardmax, False),
     "InstanceNormalization": (lower_group_normalization, False),
-    "LayerNormalization": (lower_normalization, False),
-    "LogSoftmax": (lower_softmax, False),
+    "LayerNormalization": (lower_normalization, True),
+    "LogSoftmax": (lower_softmax, True),
     "LpNormalization": (lower_lp_normalization, False),
     "MatMul": (lower_matmul, True),
     "MaxPool": (lower_pool, False),
     "Pad": (lower_pad, False),
     "QuantizeLinear": (lower_quantize, False),
-    "RMSNormalization": (lower_normalization, False),
+    "RMSNormalization": (lower_normalization, True),
     "Resize": (lower_resize, False),
     "RotaryEmbedding": (lower_rotary, False),
     "ScatterElements": (lower_scatter, False),
     "ScatterND": (lower_scatter, False),
     "Shape": (lower_shape, False),
     "Size": (lower_shape, False),
-    "Softmax": (lower_softmax, False),
+    "Softmax": (lower_softmax, True),
     "SpaceToDepth": (lower_blocks, False),
     "Tile": (lower_tile, False),
     "Trilu": (lower_triangle, False),
     **dict.fromkeys(REDUCTIONS, (lower_reduction, False)),
 }
 """How each op is lowered, and whether the pointwise ops behind it are computed with it."""
+
+KEEPING = frozenset({"LayerNormalization", "RMSNormalization"})
+"""Those whose kernel writes its result as it is and narrow, where both are read."""

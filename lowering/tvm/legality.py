@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from irc.ir import DType, Op, TensorType, Value
 from irc.passes import is_codebook_op
 
-from . import attention, pointwise, reductions
+from . import attention_plan, pointwise, reductions
 from .expressions import dtype_of, shape_of
 from .foreign import FOREIGN, why_not_foreign
 from .movement import MOVEMENT
@@ -216,7 +216,7 @@ def _always(op: Op) -> str:
 MAIN: Mapping[str, Callable[[Op], str]] = {
     "ArgMax": _argument,
     "ArgMin": _argument,
-    "Attention": attention.takes,
+    "Attention": attention_plan.takes,
     "AveragePool": _pool,
     "BatchNormalization": _batch_normalization,
     "CastLike": _always,
@@ -228,6 +228,7 @@ MAIN: Mapping[str, Callable[[Op], str]] = {
     "DepthToSpace": _always,
     "DequantizeLinear": why_not_quantized,
     "Dropout": why_not_dropped,
+    "DynamicQuantizeLinear": lambda op: "" if _is_f32(op.needed(0)) else "it is not f32",
     "EyeLike": _always,
     "Gather": _gather,
     "GatherElements": why_not_indexed,

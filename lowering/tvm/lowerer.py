@@ -290,10 +290,17 @@ class Lowerer:
         self.copy(place, copied, [] if value.op is None else [value.op])
         return copied
 
-    def call(self, kernel: Kernel, buffers: Sequence[Buffer], ops: Sequence[Op], replaceable: Sequence[Buffer] = ()) -> None:
+    def call(
+        self,
+        kernel: Kernel,
+        buffers: Sequence[Buffer],
+        ops: Sequence[Op],
+        replaceable: Sequence[Buffer] = (),
+        beside: Sequence[Buffer] = (),
+    ) -> None:
         """One more call."""
         assert kernel.arity == len(buffers)
-        self.calls.append(Call(kernel, tuple(buffers), tuple(ops), tuple(replaceable)))
+        self.calls.append(Call(kernel, tuple(buffers), tuple(ops), tuple(replaceable), tuple(beside)))
 
     def view(self, op: Op) -> bool:
         """Give the results of an op that only moves elements other views of its operand; False where that cannot be."""

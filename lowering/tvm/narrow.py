@@ -15,7 +15,7 @@ from irc.ir import DType, Op, Tensor, Value
 
 from .arithmetic import BF16, INT8, Arithmetic
 from .elements import dtype_of
-from .scaling import is_scaled
+from .scaling import is_scaled, quantized_in_run
 from .tiling import Machine
 
 Number = TypeVar("Number", np.int32, np.float32)
@@ -34,6 +34,13 @@ def is_widening(op: Op | None) -> bool:
     if op.is_a("Cast"):
         return dtype_of(op.result) is DType.F32 and dtype_of(op.needed(0)) is DType.BF16
     return op.is_a("DequantizeLinear") and is_scaled(op)
+
+
+def is_narrowing(op: Op) -> bool:
+    """Whether an op makes the bf16 of an f32, or bytes by one scale of it."""
+    if op.is_a("Cast"):
+        return dtype_of(op.result) is DType.BF16 and dtype_of(op.needed(0)) is DType.F32
+    return op.is_a("QuantizeLinear") and is_scaled(op)
 
 
 def constant_of(value: Value) -> Tensor | None:
@@ -130,13 +137,20 @@ def _channel_axis(product: Op) -> int:
     return 0 if product.is_a("Gemm") and product.integer("transB", 0) else -1
 
 
+def lying_left(op: Op) -> Value | None:
+    """What the left operand of a product is the f32 of; of matrices that may be bytes by a scale that is found in the run."""
+    made = quantized_in_run(op.needed(0)) if op.is_a("MatMul", "Gemm") else None
+    return narrow(op.needed(0)) if made is None else made.results[0]
+
+
 def arithmetic_of(op: Op, machine: Machine) -> Arithmetic | None:
     """The arithmetic for products of operands as they lie, the second constant; None where the processor has none."""
-    left, weights = narrow(op.needed(0)), constant_of(op.needed(1))
+    left, weights = lying_left(op), constant_of(op.needed(1))
     if left is None or weights is None:
         return None
     if dtype_of(left) is DType.BF16:
         found = BF16 if weights.dtype is DType.BF16 else None
     else:
-        found = INT8 if bytes_of(op.needed(0)) is not None and scales_of(op) is not None else None
+        is_bytes = bytes_of(op.needed(0)) is not None or left is not narrow(op.needed(0))
+        found = INT8 if is_bytes and scales_of(op) is not None else None
     return found if found is not None and machine.features.issuperset(found.features) else None

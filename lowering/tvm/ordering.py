@@ -78,7 +78,7 @@ def _dependencies(groups: Sequence[tuple[Call, ...]]) -> tuple[list[int], list[l
     before: list[set[int]] = []
     for number, group in enumerate(groups):
         before.append({last[buffer] for call in group for buffer in call.buffers if buffer in last})
-        last.update((call.result, number) for call in group)
+        last.update((buffer, number) for call in group for buffer in call.written)
     followers: list[list[int]] = [[] for _ in groups]
     for number, found in enumerate(before):
         for each in found:

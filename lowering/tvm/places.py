@@ -63,18 +63,29 @@ class Call:
     """A kernel called with buffers, of which it writes the last; `ops` are what it computes, the main one first.
 
     `replaceable` are operands that lie as the result does, each element of which is read just before that of the result is
-    written.
+    written. `beside` are those of the buffers that it writes as well as the last.
     """
 
     kernel: Kernel
     buffers: tuple[Buffer, ...]
     ops: tuple[Op, ...]
     replaceable: tuple[Buffer, ...] = ()
+    beside: tuple[Buffer, ...] = ()
 
     @property
     def result(self) -> Buffer:
-        """What it writes."""
+        """What it writes, or the last of several."""
         return self.buffers[-1]
+
+    @property
+    def written(self) -> tuple[Buffer, ...]:
+        """All that it writes."""
+        return (*self.beside, self.result)
+
+    @property
+    def read(self) -> tuple[Buffer, ...]:
+        """What it is given, some of which it may write before it reads it."""
+        return tuple(buffer for buffer in self.buffers[:-1] if buffer not in self.beside)
 
 
 def lifetimes(calls: Sequence[Call]) -> dict[Buffer, tuple[int, int]]:

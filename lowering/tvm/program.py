@@ -38,7 +38,7 @@ from .expressions import dtype_of, shape_of
 from .foreign import lower_foreign, with_searched
 from .inplace import placed
 from .kernel import product
-from .kernels import MAINS
+from .kernels import KEEPING, MAINS
 from .legality import why_not_ours
 from .linking import link
 from .lowerer import Known, Lowerer
@@ -71,7 +71,7 @@ def calls_of(graph: Graph, machine: Machine, ways: Ways = AS_MODELLED, known: Kn
 
 def _computed(lowerer: Lowerer) -> list[Call]:
     graph = lowerer.graph
-    for region in regions(graph, tuple(name for name, (_, takes_epilogue) in MAINS.items() if takes_epilogue)):
+    for region in regions(graph, tuple(name for name, (_, takes_epilogue) in MAINS.items() if takes_epilogue), KEEPING):
         if is_known(region.ops[-1]):
             lowerer.know(region.ops[-1])
         elif region.main is None:
@@ -91,9 +91,9 @@ def needed(calls: Sequence[Call]) -> list[Call]:
     read: set[Buffer] = set()
     kept: list[Call] = []
     for call in reversed(calls):
-        if call.result.storage is Storage.OUTPUT or call.result in read:
+        if any(buffer.storage is Storage.OUTPUT or buffer in read for buffer in call.written):
             kept.append(call)
-            read.update(call.buffers[:-1])
+            read.update(call.read)
     return kept[::-1]
 
 

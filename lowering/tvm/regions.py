@@ -1,18 +1,18 @@
 """Which ops one kernel computes: a main op with the pointwise ops behind it, or pointwise ops that feed each other.
 
-Law: a region has one result, and nothing within it is used outside but what widens a narrow value, which each reader does for
-itself; regions are in an order in which each finds what it takes.
+Law: nothing within a region is used outside but its result, what widens a narrow value, which each reader does for itself, and
+what `keeps` says; regions are in an order in which each finds what it takes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from irc.ir import DType, Graph, Op, Value
 
 from .expressions import Tree, dtype_of, from_memory, only_user, shape_of
-from .narrow import is_widening, narrow
+from .narrow import is_narrowing, is_widening, narrow
 from .scaling import is_pointwise
 
 MOST_LEAVES = 12
@@ -25,10 +25,14 @@ MOST_OPS = 48
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """A `main` op with the pointwise ops on its result, or these alone."""
+    """A `main` op with the pointwise ops on its result, or these alone.
+
+    One that `keeps` has what the main op makes for a result, too, and makes it narrow besides.
+    """
 
     main: Op | None
     tree: Tree | None
+    keeps: bool = False
 
     @property
     def op(self) -> Op:
@@ -47,8 +51,11 @@ class Region:
         return (*(() if self.main is None else (self.main,)), *(() if self.tree is None else self.tree.ops))
 
 
-def regions(graph: Graph, with_epilogue: Sequence[str]) -> list[Region]:
-    """The regions of a graph; ops that are called one of `with_epilogue` take the pointwise ops behind them along."""
+def regions(graph: Graph, with_epilogue: Sequence[str], keeping: Collection[str] = ()) -> list[Region]:
+    """The regions of a graph; ops that are called one of `with_epilogue` take the pointwise ops behind them along.
+
+    What those called one of `keeping` make may be read as it is and narrow: both are made then.
+    """
     order = {op: number for number, op in enumerate(graph)}
     taken: set[Op] = set()
     found: list[Region] = []
@@ -56,14 +63,16 @@ def regions(graph: Graph, with_epilogue: Sequence[str]) -> list[Region]:
         if op.is_constant or is_pointwise(op):
             continue
         chain = _chain(op, taken) if op.qualified_name in with_epilogue else []
+        keeps = not chain and op.qualified_name in keeping
+        chain = _narrowing(op.results[0]) if keeps else chain
         taken.update(chain)
-        found.append(Region(op, tree_of(chain, op.result) if chain else None))
+        found.append(Region(op, tree_of(chain, op.results[0]) if chain else None, bool(chain) and keeps))
     for op in reversed(list(graph)):
         if is_pointwise(op) and op not in taken:
             members = [op] if is_widening(op) else _members(op, taken, order)
             taken.update(members)
             found.append(Region(None, tree_of(members)))
-    return sorted(found, key=lambda region: order[region.ops[-1]])
+    return sorted(found, key=lambda region: order[region.op if region.keeps else region.ops[-1]])
 
 
 def tree_of(ops: Sequence[Op], seed: Value | None = None) -> Tree:
@@ -83,17 +92,22 @@ def _joins(op: Op) -> bool:
 def _chain(main: Op, taken: set[Op]) -> list[Op]:
     """The pointwise ops that follow one another behind `main`, each the only user of the one before, all of one shape."""
     chain: list[Op] = []
-    value = main.result
+    result = value = main.results[0]
     while (user := only_user(value)) is not None and _joins(user) and user not in taken and len(chain) < MOST_OPS:
-        if shape_of(user.result) != shape_of(main.result):
+        if shape_of(user.result) != shape_of(result):
             break
-        if dtype_of(user.result) not in (dtype_of(main.result), *NARROW):
+        if dtype_of(user.result) not in (dtype_of(result), *NARROW):
             break
-        if len(tree_of([*chain, user], main.result).leaves) > MOST_LEAVES:
+        if len(tree_of([*chain, user], result).leaves) > MOST_LEAVES:
             break
         chain.append(user)
         value = user.result
     return chain
+
+
+def _narrowing(value: Value) -> list[Op]:
+    """The first op that makes a value narrow, which others read as it is; none where there is no such op."""
+    return [op for op in value.users if is_narrowing(op)][:1]
 
 
 def _members(root: Op, taken: set[Op], order: Mapping[Op, int]) -> list[Op]:

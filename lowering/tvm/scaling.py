@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from irc.ir import DType, Op
+from irc.ir import DType, Op, Value
 
 from .elements import Element, dtype_of
 from .kernel import Writer, literal, tir_name
@@ -56,6 +56,15 @@ def is_scaled(op: Op) -> bool:
         return False
     real, whole = (op.needed(0), op.result) if op.is_a("QuantizeLinear") else (op.result, op.needed(0))
     return dtype_of(real) is DType.F32 and dtype_of(whole) in BYTES
+
+
+def quantized_in_run(value: Value) -> Op | None:
+    """The DynamicQuantizeLinear whose bytes, dequantized as it says, are a value; None of any other value."""
+    wide = value.op
+    maker = wide.needed(0).op if wide is not None and wide.is_a("DequantizeLinear") else None
+    if wide is None or maker is None or not maker.is_a("DynamicQuantizeLinear") or dtype_of(value) is not DType.F32:
+        return None
+    return maker if list(wide.operands) == list(maker.results) else None
 
 
 def _quantized(e: Element) -> str:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from irc.ir import Op
+from dataclasses import replace
 
-from .attention import AttentionRequest, attention
-from .expressions import shape_of
+from irc.ir import DType, Op, Value
+
+from .attention import attention
+from .attention_plan import AttentionRequest, in_pairs, panels_of
+from .behind import apart, finish_of
+from .expressions import dtype_of, shape_of
 from .gathering import gather
 from .kernel import product
 from .lowerer import Lowerer
+from .narrow import narrow
 from .normalizing import lower_statistics
 from .places import Buffer, Place
 from .reductions import ReductionRequest, argument, cumulative_sum, reduction
@@ -46,14 +51,16 @@ def lower_normalization(lowerer: Lowerer, region: Region) -> None:
     reduced = len(shape) - axis
     operands = [lowerer.place(value) for value in op.operands[1:] if value is not None]
     views = [place.view.broadcast(shape) for place in operands]
-    target = lowerer.fresh(op.results[0])
-    request = RowRequest(source.view, target.view, lowerer.machine.lanes, reduced)
+    finish = finish_of(lowerer, region)
+    behind = finish.behind(lambda view: view)
+    request = RowRequest(source.view, finish.target.view, lowerer.machine.lanes, reduced, behind=behind)
     affine = Affine(views[0], views[1] if len(views) > 1 else None)
     make = layer_normalization if op.is_a("LayerNormalization") else rms_normalization
     epsilon = op.attributes.get("epsilon", 1e-5)
     assert isinstance(epsilon, float)
     kernel = make(request, epsilon, affine)
-    lowerer.call(kernel, [source.buffer, *(place.buffer for place in operands), target.buffer], (op,))
+    buffers = [source.buffer, *(place.buffer for place in operands), *finish.buffers]
+    lowerer.call(kernel, buffers, finish.ops, beside=finish.beside)
     if any(result.uses or result.is_output for result in op.results[1:]):
         lower_statistics(lowerer, op, source, tuple(range(axis, len(shape))))
 
@@ -96,19 +103,23 @@ def lower_softmax(lowerer: Lowerer, region: Region) -> None:
     rank = len(source.view.shape)
     axis = op.integer("axis", -1) % rank
     order = [*(each for each in range(rank) if each != axis), axis]
-    target = lowerer.fresh_like(op.result, [source])
-    request = RowRequest(source.view.permuted(order), target.view.permuted(order), lowerer.machine.lanes)
+    finish = finish_of(lowerer, region, source)
+    behind = finish.behind(lambda view: view.permuted(order))
+    views = source.view.permuted(order), finish.target.view.permuted(order)
+    request = RowRequest(*views, lowerer.machine.lanes, behind=behind)
+    if behind is not None and not request.fits:
+        return apart(lowerer, region, lower_softmax)
     kernel = softmax(request) if op.is_a("Softmax") else log_softmax(request)
-    lowerer.call(kernel, [source.buffer, target.buffer], (op,))
+    return lowerer.call(kernel, [source.buffer, *finish.buffers], finish.ops, beside=finish.beside)
 
 
 def lower_attention(lowerer: Lowerer, region: Region) -> None:
     """Attention, whose heads are an axis of views."""
     op = region.op
     heads, shared = op.integer("q_num_heads", 0), op.integer("kv_num_heads", 0)
-    places = [lowerer.place(op.needed(0)), *(_with_past(lowerer, op, number, shared) for number in (1, 2))]
+    places = [_lying(lowerer, op.needed(0)), *(_with_past(lowerer, op, number, shared) for number in (1, 2))]
     query, key, value = (_by_head(places[0].view, heads), places[1].view, places[2].view)
-    target = lowerer.fresh(op.results[0])
+    finish = finish_of(lowerer, region)
     mask = op.operand(3)
     masked = None if mask is None else lowerer.place(mask)
     scale = op.attributes.get("scale", query.shape[-1] ** -0.5)
@@ -119,7 +130,7 @@ def lower_attention(lowerer: Lowerer, region: Region) -> None:
         query,
         key,
         value,
-        _by_head(target.view, heads),
+        _by_head(finish.target.view, heads),
         scale,
         lowerer.machine.lanes,
         lowerer.machine.registers,
@@ -128,17 +139,31 @@ def lower_attention(lowerer: Lowerer, region: Region) -> None:
         None if masked is None else masked.dtype,
         softcap,
         key.shape[2] - shape_of(op.needed(1))[-2],
+        dtypes=(places[0].dtype, places[1].dtype, places[2].dtype),
     )
+    request = in_pairs(request, lowerer.machine.features)
     masks = [] if masked is None else [masked.buffer]
-    buffers = [*(place.buffer for place in places), *masks, target.buffer]
-    lowerer.call(attention(request), buffers, (op,))
+    if region.tree is not None and panels_of(request) > 1:
+        between = Place(Buffer(DType.F32, finish.target.view.size), View.dense(finish.target.view.shape))
+        finish = replace(finish, kept=between)
+    request = replace(request, behind=finish.behind(lambda view: _by_head(view, heads)))
+    buffers = [*(place.buffer for place in places), *masks, *finish.buffers]
+    lowerer.call(attention(request), buffers, finish.ops, beside=finish.beside)
+
+
+def _lying(lowerer: Lowerer, value: Value) -> Place:
+    """A value as it lies: the bf16 that it is the f32 of, or the value itself."""
+    lying = narrow(value)
+    return lowerer.place(lying if lying is not None and dtype_of(lying) is DType.BF16 else value)
 
 
 def _with_past(lowerer: Lowerer, op: Op, number: int, heads: int) -> Place:
     """The keys of an Attention, or the values, by their heads, behind those of the past; the op may return them, too."""
-    given, past = lowerer.place(op.needed(number)), op.operand(number + 3)
-    view = _by_head(given.view, heads)
+    past = op.operand(number + 3)
     present = op.results[number] if len(op.results) > number else None
+    is_wide = past is not None or present is not None
+    given = lowerer.place(op.needed(number)) if is_wide else _lying(lowerer, op.needed(number))
+    view = _by_head(given.view, heads)
     if past is None:
         if present is not None:
             lowerer.places[present] = Place(given.buffer, view)

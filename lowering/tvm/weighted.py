@@ -16,12 +16,13 @@ from .epilogues import Added, Reader, Rescaled, ending_of
 from .expressions import shape_of
 from .kernel import product
 from .lowerer import Lowerer
-from .narrow import arithmetic_of, bytes_of, constant_of, content_of, narrow, scales_of
+from .narrow import Bytes, arithmetic_of, bytes_of, constant_of, content_of, lying_left, scales_of
 from .packing import elements_of, view_of_weights, weights
 from .panels import pack, packed_columns
 from .places import Buffer, Place
 from .products import Product, Window, convolution, matmul, window_of
 from .regions import Region
+from .scaling import quantized_in_run
 from .tiling import ahead_of
 from .unpacking import stored_of, stored_weights
 from .views import View
@@ -169,7 +170,7 @@ def _depthwise(lowerer: Lowerer, op: Op, operands: _Operands) -> _Operands:
 
 def left_of(lowerer: Lowerer, op: Op, describe: Callable[[Place], Product | None]) -> Place:
     """Where the left operand of a matrix product is read: as it lies if the product so described can be made of lanes."""
-    lying, arithmetic = narrow(op.needed(0)), arithmetic_of(op, lowerer.machine)
+    lying, arithmetic = lying_left(op), arithmetic_of(op, lowerer.machine)
     if lying is not None and arithmetic is not None:
         place = lowerer.place(lying)
         made = describe(place)
@@ -281,8 +282,12 @@ def _as_it_lies(wanted: Contraction, dtype: DType) -> Contraction:
 
 
 def _rescaled(lowerer: Lowerer, op: Op, made: Product, filled_up: tuple[int, ...]) -> Rescaled:
-    """s * (q - z) summed with t * w is s * t * (sum of q * w - z * sum of w), t the scale of a column."""
-    tensor, lying, scales = constant_of(op.needed(1)), bytes_of(op.needed(0)), scales_of(op)
+    """s * (q - z) summed with t * w is s * t * (sum of q * w - z * sum of w), t the scale of a column.
+
+    Where s and z are found when the program runs, they are read from memory.
+    """
+    tensor, in_run, scales = constant_of(op.needed(1)), quantized_in_run(op.needed(0)), scales_of(op)
+    lying = Bytes(1.0, 1) if in_run is not None else bytes_of(op.needed(0))
     assert tensor is not None
     assert lying is not None
     assert scales is not None, "bytes are multiplied where all of these are there"
@@ -290,8 +295,11 @@ def _rescaled(lowerer: Lowerer, op: Op, made: Product, filled_up: tuple[int, ...
     shift = (-lying.zero * elements.sum(axis=1, dtype=np.int32)).reshape(-1)
     scale = np.float32(lying.scale) * np.resize(scales, shift.shape)
     dense = View.dense(shift.shape)
-    places = (Place(lowerer.constant(content, dtype), dense) for content, dtype in ((shift, DType.I32), (scale, DType.F32)))
-    return Rescaled(*places)
+    return Rescaled(
+        Place(lowerer.constant(shift, DType.I32), dense),
+        Place(lowerer.constant(scale, DType.F32), dense),
+        () if in_run is None else tuple(map(lowerer.place, in_run.results[1:])),
+    )
 
 
 def _in_tiles(lowerer: Lowerer, region: Region, tiles: Tiles, window: Window) -> None:

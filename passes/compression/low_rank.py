@@ -87,6 +87,8 @@ def matrix_of(site: Site) -> Matrix | None:
     return array.T if site.summed_axis == 1 else array
 
 
+DAMPINGS = tuple(10.0**power for power in range(-6, 0))
+"""What is added to the diagonal of G, in units of its mean: the first that is enough."""
 EXACT = 1e-7
 """A relative error below which another rank gains nothing in f32."""
 
@@ -123,9 +125,17 @@ def _directions(matrix: Matrix) -> tuple[Matrix, Matrix]:
 
 
 def _root(gram: Matrix) -> Matrix:
-    """S with S^T S = G, slightly damped so that it can be inverted."""
-    damping = max(float(np.trace(gram)) / len(gram), 1e-30) * 1e-6
-    return np.linalg.cholesky(gram.astype(np.float64) + damping * np.eye(len(gram))).T.astype(np.float64)
+    """S with S^T S = G, damped as little as lets it be inverted.
+
+    Of channels that depend on each other G has eigenvalues of zero, and by what its sums were rounded to even lower ones.
+    """
+    mean = max(float(np.trace(gram)) / len(gram), 1e-30)
+    for damping in DAMPINGS:
+        try:
+            return np.linalg.cholesky(gram.astype(np.float64) + damping * mean * np.eye(len(gram))).T.astype(np.float64)
+        except np.linalg.LinAlgError:
+            continue
+    raise UsageError("what is given as X^T X is none: it has eigenvalues far below zero")
 
 
 def _replace(site: Site, factors: Factors, name: str) -> None:

@@ -2,8 +2,9 @@
 
 A narrowed value is `Cast(Cast(x, to=bf16), to=f32)`, one pair for all its readers, so that an engine may keep it in memory in
 the narrow form only; constants are narrow behind one Cast. Pointwise readers take the narrowed value, too, because else both
-forms would be kept; norms, softmax, reductions and attention keep reading f32. So do the pointwise readers of what a norm made:
-it is what a transformer adds to from layer to layer, and rounding it in each would double the error of bert_base.
+forms would be kept; norms, softmax and reductions keep reading f32, and attention but for engines that multiply faster in bf16
+(`narrow_attention`). So do the pointwise readers of what a norm made: it is what a transformer adds to from layer to layer, and
+rounding it in each would double the error of bert_base.
 """
 
 from __future__ import annotations
@@ -17,10 +18,12 @@ from irc.ir import DType, Graph, Op, Tensor, TensorType, UsageError, Value, cons
 
 from ..base import Context, Contract, Pass, erase_dead
 from ..fusion import ELEMENTWISE
-from .sites import Site, sites
+from .sites import CONTRACTIONS, Site, sites
 
 NARROW = {"bf16": DType.BF16, "f16": DType.F16}
 NORMS = frozenset({"LayerNormalization", "RMSNormalization", "GroupNormalization", "InstanceNormalization"})
+FOLLOWING = frozenset({"Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Split", "Slice", "RotaryEmbedding", *NORMS})
+"""What may stand between a contraction and the attention that reads it: moving, rotating, a norm of queries or keys."""
 
 
 def narrow(graph: Graph, chosen: Iterable[Site], dtype: DType) -> None:
@@ -31,6 +34,31 @@ def narrow(graph: Graph, chosen: Iterable[Site], dtype: DType) -> None:
     narrowing = _Narrowing(dtype)
     for site in chosen:
         narrowing.site(site)
+
+
+def narrow_attention(graph: Graph, chosen: Iterable[Site]) -> None:
+    """Let attention read queries, keys and values in bf16 where each comes from a contraction that is `chosen`.
+
+    Its products are contractions, too, and what they read was made of rounded operands; its softmax stays f32.
+    """
+    lowered = {site.op for site in chosen}
+    narrowing = _Narrowing(DType.BF16)
+    for op in [op for op in graph.walk() if op.is_a("Attention")]:
+        operands = [op.needed(index) for index in range(3)]
+        kinds = [value.type for value in operands]
+        if not all(isinstance(kind, TensorType) and kind.dtype is DType.F32 for kind in kinds):
+            continue
+        if all(contraction_behind(value) in lowered for value in operands):
+            narrowing.operands(op, range(3))
+
+
+def contraction_behind(value: Value) -> Op | None:
+    """The contraction that a value comes from, through pointwise ops, their first operand, and FOLLOWING; None for no such."""
+    op = value.op
+    while op is not None and not op.is_a(*CONTRACTIONS):
+        follows = (op.is_a(*FOLLOWING) and not op.domain) or is_pointwise(op)
+        op = op.needed(0).op if follows else None
+    return op
 
 
 def why_not_narrow(site: Site, dtype: DType) -> str:
@@ -64,10 +92,15 @@ class _Narrowing:
 
     def site(self, site: Site) -> None:
         """Let a site read narrowed operands."""
-        for index, operand in enumerate((site.data, site.weights)):
+        self.operands(site.op, range(2))
+
+    def operands(self, op: Op, indices: Iterable[int]) -> None:
+        """Let an op read some of its operands narrowed."""
+        for index in indices:
+            operand = op.needed(index)
             if is_narrow(operand, self._dtype):
                 continue
-            site.op.set_operand(index, self._narrowed(operand, site.op))
+            op.set_operand(index, self._narrowed(operand, op))
             if operand.constant is not None and operand.op is not None:
                 erase_dead(operand.op)
 

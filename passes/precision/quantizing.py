@@ -14,16 +14,14 @@ from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 
-from irc.ir import Attribute, Graph, Op, Tensor, UsageError, Use, Value, constant_op, make, via
+from irc.ir import Graph, Op, Tensor, UsageError, Use, Value, constant_op, make, via
 
-from ..base import erase_dead
-from .integers import IntegerWeights, integer_weights
+from .constants import BY, read_integers
+from .integers import IntegerWeights
 from .narrowing import is_pointwise, put_after
 from .ranges import Range
 from .sites import Site
 
-BY = "quantize"
-"""What the locations of all ops made here say."""
 MOVING = frozenset(
     {"Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Identity", "DepthToSpace", "SpaceToDepth", "MaxPool"}
 )
@@ -65,9 +63,7 @@ def quantize(
     found = list(chosen)
     results = [value for value in wanted_results(graph, found) if value in ranges]
     quantizing = _Quantizing(found, {**{value: ranges[value] for value in results}, **_shared_ranges(found, ranges)})
-    for site in found:
-        quantizing.weights(site, weights or {})
-    quantizing.forget()
+    read_integers(found, weights or {})
     operands = dict(_on_the_way(found))
     for value, whole in operands.items():
         quantizing.pair(value, whole)
@@ -139,14 +135,13 @@ def _shared_ranges(chosen: Iterable[Site], ranges: Mapping[Value, Range]) -> dic
 
 
 class _Quantizing:
-    """What is dequantized already, of one run over the `chosen` sites."""
+    """One run over the `chosen` sites."""
 
     def __init__(self, chosen: Iterable[Site], ranges: Mapping[Value, Range]) -> None:
         found = list(chosen)
         self._readers = {site.op for site in found}
         self._images = {source_of(site.data) for site in found if site.op.is_a("Conv", "ConvTranspose")}
         self._ranges = ranges
-        self._constants: dict[tuple[Value, int | None], Value] = {}
 
     def pair(self, value: Value, whole: Value) -> None:
         """Put a pair with the steps of `whole` behind a value; its readers that can take integers read that."""
@@ -174,33 +169,3 @@ class _Quantizing:
         if op in self._readers:
             return index < 2
         return (pointwise and is_pointwise(op)) or (op.is_a(*MOVING, "Concat") and not op.domain)
-
-    def weights(self, site: Site, given: Mapping[Value, IntegerWeights]) -> None:
-        """Let a site read constant operands as integers."""
-        for index, value in enumerate((site.data, site.weights)):
-            if value.constant is None or value.op is None:
-                continue
-            key = value, site.channel_axis if index else None
-            if key not in self._constants:
-                chosen = given.get(value) or integer_weights(value.constant, key[1])
-                self._constants[key] = _dequantized(value.op, chosen)
-            site.op.set_operand(index, self._constants[key])
-
-    def forget(self) -> None:
-        """Take the constants away that nothing reads as they were."""
-        for value, _ in self._constants:
-            if value.op is not None:
-                erase_dead(value.op)
-
-
-def _dequantized(op: Op, chosen: IntegerWeights) -> Value:
-    """Integers in front of the constant `op`, dequantized."""
-    assert op.graph is not None
-    location = via(BY, op.location)
-    stored = constant_op(Tensor.from_array(chosen.steps), location, op.result.name)
-    scales = constant_op(Tensor.from_array(chosen.scales), location)
-    attributes: dict[str, Attribute] = {} if chosen.axis is None else {"axis": chosen.axis}
-    wide = make("DequantizeLinear", [stored.result, scales.result], location, attributes=attributes)
-    for new in (stored, scales, wide):
-        op.graph.insert(new, op)
-    return wide.result

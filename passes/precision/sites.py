@@ -22,6 +22,7 @@ class Form(Enum):
     BF16 = "bf16"
     F16 = "f16"
     INT8 = "int8"  # data in steps that were calibrated, weights in steps by channel
+    DYNAMIC_INT8 = "dynamic-int8"  # data in steps of a range that each run finds, weights in steps by channel
     INT8_WEIGHTS = "int8-weights"  # data stay f32
     INT4_WEIGHTS = "int4-weights"
 

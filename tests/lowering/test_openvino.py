@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from onnx import TensorProto
 
-from irc.ir import DType, UnsupportedError, capture
+from irc.ir import DType, UnsupportedError, capture, evaluate
 from irc.lowering import CompileOptions, Precision, Verify, compile_model, find_target
 from irc.lowering.openvino import OpenVino
 from irc.passes.precision import narrow, sites
@@ -198,3 +198,34 @@ def test_a_graph_with_a_product_in_f32_is_computed_in_f32() -> None:
 def test_what_is_kept_in_bf16_is_left_to_others() -> None:
     message = model([node("Cast", ["x"], ["y"], to=BF16)], [info("x", F32, [2])], [info("y", BF16, [2])])
     assert refusals(message) == ["Cast: it does not compute in bf16"]
+
+
+def in_run(*last: Any) -> Any:
+    """A model of data quantized in each run."""
+    nodes = [node("DynamicQuantizeLinear", ["x"], ["q", "s", "z"], name="quantized"), *last]
+    return model(nodes, [info("x", F32, [6, 8])], [info("y", F32, [6, 8])])
+
+
+def test_what_is_quantized_in_each_run_is_rounded_as_onnx_says() -> None:
+    message = in_run(node("DequantizeLinear", ["q", "s", "z"], ["y"], name="wide"))
+    assert refusals(message) == []
+    program = compile_model(message, CHOSEN).program
+    halves = np.arange(48, dtype=np.float32).reshape(6, 8) / 2  # many of them in the middle between two steps
+    halves[0, 0] = 255.0
+    for x in (halves, np.zeros_like(halves), -halves, normal(6, 8)):
+        np.testing.assert_array_equal(program.run({"x": x})["y"], evaluate(capture(message.SerializeToString()), {"x": x})[0])
+
+
+def test_bytes_that_are_an_output_are_left_to_others() -> None:
+    nodes = [node("DynamicQuantizeLinear", ["x"], ["y", "s", "z"], name="quantized")]
+    message = model(nodes, [info("x", F32, [6, 8])], [info("y", TensorProto.UINT8, [6, 8])])
+    assert refusals(message) == ["DynamicQuantizeLinear: it rounds halves otherwise"]
+
+
+def test_a_product_that_would_not_round_its_data_is_left_to_others() -> None:
+    product = node("DynamicQuantizeMatMul", ["x", "w", "one"], ["y"], name="product", domain="com.microsoft")
+    message = model(
+        [product], [info("x", F32, [6, 8])], [info("y", F32, [6, 8])], {"w": np.ones((8, 8), np.int8), "one": np.float32(1)}
+    )
+    message.opset_import.add(domain="com.microsoft", version=1)
+    assert refusals(message) == ["DynamicQuantizeMatMul: it does not round the data"]

@@ -265,7 +265,8 @@ def test_run(shell: Shell) -> None:
     found = read_json(shell.good("run", "good.irc", "-i", "x=x.npy", "--json", "--threads", 1))
     assert list(found) == ["y"]
     assert list(found["y"]) == ["dtype", "shape", "min", "mean", "max", "file"]
-    assert found["y"]["file"] is None
+    assert (found["y"]["shape"], found["y"]["file"]) == ([2, 3], None)
+    assert found["y"]["max"] == np.load("results/y.npy").max()
 
 
 def test_run_makes_inputs_up_from_a_seed(shell: Shell) -> None:

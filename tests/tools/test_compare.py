@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from onnx import ModelProto
 
 from irc.tools.cli.differences import Difference, difference
 
@@ -159,3 +160,23 @@ def test_random_outputs_are_left_out(shell: Shell) -> None:
         code, found = compared(shell, *pair)
         assert code == 0
         assert [output["verdict"] for output in found["outputs"]] == ["random", "agrees"]
+
+
+def stepped(scale: float) -> ModelProto:
+    """x: f32[4], in steps of 0.1 and times `scale`, to y: f32[4]."""
+    nodes = [
+        node("QuantizeLinear", ["x", "step"], ["q"]),
+        node("DequantizeLinear", ["q", "step"], ["d"]),
+        node("Mul", ["d", "scale"], ["y"]),
+    ]
+    weights = {"step": np.float32(0.1), "scale": np.float32(scale)}
+    return model(nodes, [info("x", F32, [4])], [info("y", F32, [4])], weights)
+
+
+def test_a_model_that_stands_quantized_may_round_the_other_way(shell: Shell) -> None:
+    for name, scale in (("a.onnx", 1.0), ("b.onnx", 1.01)):
+        shell.save(name, stepped(scale))
+    assert shell.run("compare", "a.onnx", "b.onnx").code == 0
+    assert shell.run("compare", "a.onnx", "b.onnx", "--tolerance", "1e-4").code == 1
+    shell.save("c.onnx", mlp(1.01))
+    assert shell.run("compare", "good.onnx", "c.onnx").code == 1

@@ -205,6 +205,21 @@ def test_an_untrusted_model_that_kills_its_reader(shell: Shell, monkeypatch: pyt
     assert text.startswith("the model brought the process that read it down (SIGSEGV)")
 
 
+class Interrupted(subprocess.Popen[bytes]):
+    """A process that the terminal has told to stop along with us, and that dies of being told again."""
+
+    def wait(self, timeout: float | None = None) -> int:
+        if timeout is not None:
+            raise KeyboardInterrupt
+        super().wait()
+        return -signal.SIGINT
+
+
+def test_an_interrupt_of_what_is_untrusted(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(subprocess, "Popen", Interrupted)
+    assert shell.run("compile", "good.onnx", "--untrusted").code == 130
+
+
 def test_passes_that_end_the_process(shell: Shell) -> None:
     (shell.folder / "mine.py").write_text("import sys\nsys.exit(0)\n")
     assert "ended irc with exit code 0" in refuse(shell, USAGE, "opt", "good.onnx", "--load", "mine.py")

@@ -7,11 +7,12 @@ import json
 import numpy as np
 import pytest
 
-from irc.runtime import load, open_artifact
+from irc.runtime import PrecisionChoice, PrecisionReport, load, open_artifact
+from irc.tools.cli.precision import MOST_ALIKE, print_precision
 from irc.tools.cli.progress import line
 from irc.tools.html import precision_page
 
-from .models import Shell, normal
+from .models import Shell, normal, relu
 
 
 @pytest.fixture
@@ -27,7 +28,6 @@ def shell(shell: Shell) -> Shell:
 def test_a_program_in_lower_precision(shell: Shell) -> None:
     out = shell.good("compile", "good.onnx", "--precision", "int8", "--calib", "calib.npz", "-o", "m.irc")
     assert "precision: int8; relative L2 on 8 of calib.npz" in out
-    assert "1 contractions of 1 kinds are int8" in out
     with load(shell.folder / "m.irc") as program:
         assert program.run({"x": normal(2, 4)})["y"].shape == (2, 3)
 
@@ -43,15 +43,34 @@ def test_a_bound_that_is_not_kept(shell: Shell) -> None:
     assert not report.met
 
 
+def test_a_model_without_contractions(shell: Shell) -> None:
+    shell.save("bare.onnx", relu(["N", 4]))
+    out = shell.good("compile", "bare.onnx", "--precision", "int8")
+    assert out.endswith("no products of matrices and no convolutions, so nothing in it can be int8\n")
+
+
+@pytest.mark.parametrize("kinds", [MOST_ALIKE, MOST_ALIKE + 1])
+def test_many_kinds_with_one_reason_are_summed_up(capsys: pytest.CaptureFixture[str], kinds: int) -> None:
+    choices = tuple(
+        PrecisionChoice(f"p{i}", f"Conv at place {i}", 2, "f32", why="bf16: it was not timed") for i in range(kinds)
+    )
+    print_precision(PrecisionReport("auto", "relative L2", 0.01, True, "8 of calib.npz", (), choices))
+    out = capsys.readouterr().out
+    assert out.count("it was not timed") == (kinds if kinds <= MOST_ALIKE else 1)
+    assert ("\n12 contractions of 6 kinds are f32: bf16: it was not timed\n" in out) == (kinds > MOST_ALIKE)
+
+
 def test_a_metric_of_the_user(shell: Shell) -> None:
     flags = ("--precision", "int8", "--calib", "calib.npz", "--metric", "eval.py:accuracy", "--max-drop", "100%", "--json")
     found = json.loads(shell.good("compile", "good.onnx", *flags))["precision"]
-    assert (found["metric"], found["limit"], found["met"]) == ("accuracy", 1.0, True)
+    assert (found["metric"], found["limit"], found["met"]) == ("drop of accuracy", 1.0, True)
 
 
 def test_a_metric_by_name(shell: Shell) -> None:
     flags = ("--precision", "bf16", "--calib", "calib.npz", "--metric", "top1", "--max-drop", "0.5")
-    assert "top-1 disagreement on 8 of calib.npz, bound 0.5 (kept)" in shell.good("compile", "good.onnx", *flags)
+    out = shell.good("compile", "good.onnx", *flags)
+    assert "top-1 disagreement on 8 of calib.npz, bound 0.5 (kept)" in out
+    assert out.endswith("\n1 contraction is bf16\n")
 
 
 def test_inspect_tells_what_was_decided(shell: Shell) -> None:
@@ -60,6 +79,15 @@ def test_inspect_tells_what_was_decided(shell: Shell) -> None:
     assert json.loads(shell.good("inspect", "m.irc", "--json"))["precision"]["asked"] == "bf16"
     shell.good("compile", "good.onnx", "-o", "m.irc")
     assert json.loads(shell.good("inspect", "m.irc", "--json"))["precision"] is None
+
+
+def test_compare_knows_that_something_was_to_be_lost(shell: Shell) -> None:
+    shell.good("compile", "good.onnx", "--precision", "bf16", "-o", "m.irc")
+    said = shell.run("compare", "good.onnx", "m.irc")
+    assert said.code == 1
+    assert "bf16 was " in said.err
+    assert "off on 6 of made-up inputs: give --inputs like these, and that much --tolerance)" in said.err
+    shell.good("compare", "good.onnx", "m.irc", "--tolerance", "0.1")
 
 
 def test_a_page(shell: Shell) -> None:
@@ -77,7 +105,7 @@ def test_a_page(shell: Shell) -> None:
     ("flags", "message"),
     [
         ("--precision int9", "there is no precision 'int9'"),
-        ("--max-error 1e-2", "an error was given, but no precision"),
+        ("--max-error 1e-2", "a bound on the error was given, but no precision"),
         ("--html p.html", "--html draws what became of a precision"),
         ("--precision bf16 --max-drop x%", "'x%' is no drop"),
         ("--precision bf16 --metric top2", "there is no metric 'top2' (did you mean top1?)"),

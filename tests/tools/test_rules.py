@@ -230,7 +230,7 @@ def test_the_users_rules_are_counted(shell: Shell) -> None:
     load = ["--load", write(shell, "mine.rules", MINE)]
     (row,) = table(shell.good("rules", "good.onnx", *load))[1:]
     assert row[:4] == ["relu-by-max", "yours", "exact", "1"]
-    assert shell.good("rules", DIGITS, *load, "--topic", "yours").endswith("\n1 rules apply, 4 times\n")
+    assert shell.good("rules", DIGITS, *load, "--topic", "yours").endswith("\n1 rule applies, 4 times\n")
     assert rules_of(shell.good("rules", DIGITS, *load, "--topic", "yours", "--json"))[0]["applied"] == 4
 
 

@@ -26,6 +26,9 @@ class Tower(torch.nn.Module):
         return self.head(torch.relu(self.stem(x)))
 
 
+towers = 1
+
+
 def tower():
     torch.manual_seed(0)
     return Tower().eval(), (torch.randn(2, 4),)
@@ -82,8 +85,8 @@ def models(shell: Shell) -> Path:
     return path
 
 
-@pytest.mark.parametrize(("name", "shape"), [("tower", "2x2"), ("by_name", "2x2"), ("batched", "3x2")])
-def test_a_factory_is_compiled_and_runs(shell: Shell, models: Path, name: str, shape: str) -> None:
+@pytest.mark.parametrize(("name", "shape"), [("tower", [2, 2]), ("by_name", [2, 2]), ("batched", [3, 2])])
+def test_a_factory_is_compiled_and_runs(shell: Shell, models: Path, name: str, shape: list[int]) -> None:
     shell.good("compile", f"{models.name}:{name}", "-O2")
     dims = ["--dim", "batch=3"] if name == "batched" else []
     [entry] = json.loads(shell.good("run", f"{name}.irc", "--random", "--json", *dims)).values()
@@ -106,6 +109,7 @@ def test_the_same_factory_makes_the_same_bytes(shell: Shell, models: Path) -> No
     ("what", "sentence"),
     [
         ("my_models.py:tow", "my_models.py: there is no function 'tow' in it (did you mean tower?)"),
+        ("my_models.py:towers", "my_models.py: there is no function 'towers' in it (did you mean tower?)"),
         ("my_models.py:fails", "my_models.py:fails: it fails: RuntimeError: no weights"),
         ("my_models.py:number", "my_models.py:number: it returns int and not (module, example_inputs)"),
         ("my_models.py:alone", "my_models.py:alone: it returns 1 values and not (module, example_inputs)"),

@@ -101,6 +101,8 @@ LINES = [
     ("compile good.onnx -o .", "'.' is a directory", "name of a file"),
     ("compile good.onnx -o missing/good.irc", "no directory 'missing'", "make it"),
     ("compile good.onnx -o /proc/good.irc", "nothing can be written to the directory '/proc'", "give -o a place"),
+    ("compile .", "'.' is a directory", "MODEL is a file"),
+    ("compile good.onnx --precision int8 --html good.irc", "is where the artifact goes", "another name"),
     ("compile good.onnx -o good.onnx", "'good.onnx' ends in .onnx", "irc opt"),
     ("opt good.onnx -o good.txt", "ends neither in .onnx nor in .irtext", "better.onnx"),
     ("opt good.onnx -o missing/better.onnx", "no directory 'missing'", "make it"),
@@ -113,6 +115,7 @@ LINES = [
     ("run good.onnx --dim N=3", "none are asked for", "--random"),
     ("run good.onnx --random --dim M=3", "no open dim 'M'", "it has N"),
     ("run good.onnx --random -o good.onnx", "'good.onnx' is a file", "directory"),
+    ("run good.onnx --random --seed -1", "--seed is wrong", "0"),
     ("bench missing.irc", "no file 'missing.irc'", ".irc"),
     ("bench good.onnx --against missing.irc", "no file 'missing.irc'", ".irc"),
     ("bench good.onnx --rounds 1", "--rounds is wrong", "2"),
@@ -240,6 +243,12 @@ def test_many_ops_without_a_kernel_are_cut_short(shell: Shell) -> None:
     assert "..." in text
 
 
+@pytest.mark.parametrize("verb", ["compile", "opt", "why", "bisect", "inspect", "run"])
+def test_ir_as_text_is_no_model(shell: Shell, verb: str) -> None:
+    shell.good("opt", "good.onnx", "-o", "good.irtext")
+    assert "'good.irtext' is IR as text (read it in Python" in refuse(shell, USAGE, verb, "good.irtext")
+
+
 # Feeds
 
 
@@ -297,6 +306,13 @@ def test_wrong_feeds(shell: Shell, flags: list[str], what: str, way_out: str) ->
     assert way_out in text
 
 
+@pytest.mark.parametrize("name", ["x.npy", "extra.npz", "cut.npz", "text.npz", "none.npz", "pickled.npz", "damaged.npz"])
+@pytest.mark.parametrize("verb", ["compile", "bisect"])
+def test_wrong_inputs_to_check_with(shell: Shell, verb: str, name: str) -> None:
+    write(shell, name, FEEDS[name])
+    assert refuse(shell, USAGE, verb, "good.onnx", "--inputs", name).startswith(name)
+
+
 @pytest.mark.parametrize("name", ["x.npy", "extra.npz", "cut.npz", "none.npz"])
 def test_wrong_feeds_of_bench(shell: Shell, name: str) -> None:
     write(shell, name, FEEDS[name])
@@ -338,6 +354,13 @@ def test_an_artifact_is_no_model(shell: Shell) -> None:
     shell.good("compile", "good.onnx")
     assert "zip file and not an ONNX model" in refuse(shell, BAD_MODEL, "compile", "good.irc", "-o", "again.irc")
     assert "is the model itself" in refuse(shell, USAGE, "compile", "good.irc")
+
+
+@pytest.mark.parametrize("flags", [["-o", "x.npz"], ["--html", "x.npz"]])
+def test_samples_are_not_written_over(shell: Shell, flags: list[str]) -> None:
+    write(shell, "x.npz", archive(x=np.ones((4, 4), np.float32)))
+    line = ["compile", "good.onnx", "--precision", "int8", "--calib", "x.npz", *flags]
+    assert "'x.npz' is read here and would be overwritten" in refuse(shell, USAGE, *line)
 
 
 # Comparing

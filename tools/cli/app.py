@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 import typer
 
 from . import bench, bisecting, compare, compiling, doctor, inspecting, listings, opt, profiling, rules, running, targets, why
-from .output import Failure, complain
+from .output import INTERRUPTED, Failure, complain
 
 VERBS: dict[str, tuple[Callable[..., None], str]] = {
     "compile": (compiling.compile_command, "Compile a model into an artifact."),
@@ -29,8 +29,6 @@ VERBS: dict[str, tuple[Callable[..., None], str]] = {
     "doctor": (doctor.doctor_command, "Check this installation."),
 }
 EVERYWHERE = "With every verb: --debug prints the traceback of an error; --untrusted works in a child process with limits."
-
-INTERRUPTED = 130
 
 app = typer.Typer(
     name="irc",

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
-from .output import complain
+from .output import INTERRUPTED, complain
 
 ADDRESS_SPACE = 16 << 30
 CPU_SECONDS = 600
@@ -42,7 +42,8 @@ def run_in_child(arguments: Sequence[str]) -> int:
         return 3
     except KeyboardInterrupt:
         child.send_signal(signal.SIGINT)
-        return child.wait()
+        child.wait()  # the terminal has told it, too, and one that is told twice may die of it in place of ending by itself
+        return INTERRUPTED
     if code >= 0:
         return code
     complain(_death(signal.Signals(-code)), "it is malformed, hostile, or too large for --untrusted")

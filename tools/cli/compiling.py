@@ -18,11 +18,13 @@ from .options import compile_options, engine_settings, instruments
 from .output import check_file, print_json, write_whole
 from .precision import (
     CalibFlag,
+    CompressFlag,
     MaxDropFlag,
     MaxErrorFlag,
     MetricFlag,
     ParetoFlag,
     PrecisionFlag,
+    SmallerFlag,
     fail_out_of_bounds,
     with_precision,
 )
@@ -79,6 +81,8 @@ def compile_command(
     metric: MetricFlag = None,
     max_drop: MaxDropFlag = None,
     calib: CalibFlag = None,
+    compress: CompressFlag = None,
+    smaller: SmallerFlag = False,
     html: ParetoFlag = None,
     dump_ir: flags.DumpFlag = None,
     print_after: flags.PrintAfterFlag = None,
@@ -91,25 +95,31 @@ def compile_command(
 
     MODEL may also be a PyTorch program: FILE.py:NAME, a function that returns (module, example_inputs), or a .pt2 file.
     """
+    from irc.ir import UsageError
+
     from .factories import default_place, is_torch_model
     from .models import open_model
 
     options = compile_options(target, engine, level, passes, load, disable, rewrite_limit, dim, shape, verify, inputs)
     settings = engine_settings(threads, spin, provider, engine_option)
     options = replace(options, engine_options=settings, tune_budget=tune_budget, strict=strict)
-    options = with_precision(options, precision, max_error, metric, max_drop, calib, html)
-    place = output or (default_place(model) if is_torch_model(model) else model.with_suffix(".irc"))
-    _check_place(model, place)
+    options = with_precision(options, precision, max_error, metric, max_drop, calib, html, compress, smaller)
+    place = output or (default_place(model) if is_torch_model(model) else _named_alike(model))
+    read = [model, *(each for each in (inputs, calib) if each is not None)]
+    _check_place(place, read)
     if html is not None:
-        check_file(html, "--html", model)
+        check_file(html, "--html", *read)
+        if html.resolve() == place.resolve():
+            raise UsageError(f"'{html}' is where the artifact goes", hint="give --html another name")
     watching = instruments(dump_ir, print_after, options.load)
+    opened = open_model(model, trust_pickle)
     key = _key(model, options) if not (watching or stats) else None
     taken = None if fresh else take(key, place)
     if taken is not None:
         _tell_taken(taken, place, as_json)
         precision_found = taken.manifest.precision
     else:
-        compiled = _compiled(open_model(model, trust_pickle), options, watching, place, key, as_json)
+        compiled = _compiled(opened, options, watching, place, key, as_json)
         if stats and not as_json:
             print_statistics(compiled.records)
         precision_found = compiled.precision
@@ -151,7 +161,7 @@ def _compiled(
     if as_json:
         print_json(values)
     else:
-        print_compiled(compiled, options, place)
+        print_compiled(compiled, options, place, spent)
     sys.stdout.flush()  # who waits for what is told need not wait for the cache
 
     def said() -> Told:
@@ -161,11 +171,20 @@ def _compiled(
     return compiled
 
 
-def _check_place(model: Path, place: Path) -> None:
+def _named_alike(model: Path) -> Path:
+    """Where the artifact of a file goes: beside it. Raises UsageError for a path that names no file, such as `.`."""
+    from irc.ir import UsageError
+
+    if not model.name or model.name == "..":
+        raise UsageError(f"'{model}' is a directory", hint="MODEL is a file")
+    return model.with_suffix(".irc")
+
+
+def _check_place(place: Path, read: Sequence[Path]) -> None:
     """Refuse a place where the artifact cannot or should not go. Raises UsageError."""
     from irc.ir import UsageError
 
     if place.suffix == ".onnx":
         hint = "name it .irc; `irc opt MODEL -o FILE.onnx` writes an ONNX model"
         raise UsageError(f"'{place}' ends in .onnx, but what is written is an artifact", hint=hint)
-    check_file(place, "-o", *([model] if model.is_file() else []))
+    check_file(place, "-o", *read)

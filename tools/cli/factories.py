@@ -149,6 +149,6 @@ def _factory(file: Path, name: str) -> Any:
         raise UsageError(f"it fails to import: {type(error).__name__}: {error}", location=str(file)) from error
     factory = getattr(module, name, None)
     if not callable(factory):
-        names = [name for name in dir(module) if not name.startswith("_")]
+        names = [each for each, value in vars(module).items() if callable(value) and not each.startswith("_")]
         raise UsageError(f"there is no function '{name}' in it", location=str(file), hint=closest(name, names))
     return factory

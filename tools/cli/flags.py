@@ -94,7 +94,7 @@ InputFlag = Annotated[
     list[str] | None, typer.Option("--input", "-i", metavar="NAME=FILE", help="An input from a .npy file; repeatable.")
 ]
 InputsFlag = Annotated[Path | None, typer.Option("--inputs", metavar="FILE.npz", help="All inputs from one .npz file.")]
-SeedFlag = Annotated[int, typer.Option("--seed", help="Seed of the random inputs.")]
+SeedFlag = Annotated[int, typer.Option("--seed", min=0, help="Seed of the random inputs.")]
 VerifyFlag = Annotated[
     bool | None,
     typer.Option(

@@ -164,11 +164,13 @@ def _print(model: Path, subject: Subject) -> None:
 class Subject:
     """What is shown: a graph and facts about it; of an artifact its inputs, pieces, those of each op, and what was measured.
 
+    `counts` are the facts that are numbers, as numbers: ops, parameters, and the bytes of weights.
     `memories` are what its pieces that are kernels of our own have in memory, `precision` what became of the one asked for.
     """
 
     graph: Graph
     facts: dict[str, str]
+    counts: dict[str, int]
     pieces: tuple[Piece, ...] = ()
     home: Mapping[Op, Piece] = field(default_factory=dict["Op", Piece])
     decisions: tuple[Decision, ...] = ()
@@ -186,26 +188,32 @@ def open_subject(model: Path, trust_pickle: bool) -> Subject:
 
     if not is_artifact(model):
         graph = open_model(model, trust_pickle).graph()
-        return Subject(graph, _facts(graph))
+        counts = _counts(graph)
+        return Subject(graph, _facts(graph, counts), counts)
     artifact = open_artifact(model)
     lowered, manifest = read_lowered(artifact), artifact.manifest
     engines = " + ".join(dict.fromkeys(piece.engine for piece in lowered.pieces if not piece.overriding))
-    known = _facts(lowered.graph, packed_weights(lowered.graph, manifest.inputs))
-    facts = {"target": manifest.target, "level": f"O{manifest.opt_level}", "engine": engines, **known}
+    counts = _counts(lowered.graph, packed_weights(lowered.graph, manifest.inputs))
+    own_facts = {"target": manifest.target, "level": f"O{manifest.opt_level}", "engine": engines}
+    facts = {**own_facts, **_facts(lowered.graph, counts)}
     memories = tuple(read_memory(artifact))
     own = manifest.decisions, manifest.inputs, memories, manifest.precision
-    return Subject(lowered.graph, facts, lowered.pieces, lowered.home, *own)
+    return Subject(lowered.graph, facts, counts, lowered.pieces, lowered.home, *own)
 
 
-def _facts(graph: Graph, packed: Sequence[TensorType] = ()) -> dict[str, str]:
+def _counts(graph: Graph, packed: Sequence[TensorType] = ()) -> dict[str, int]:
     constants = {id(op.value): op.value for op in graph.walk() if op.is_constant}
     packed_sizes = [prod(dim for dim in each.shape or () if isinstance(dim, int)) for each in packed]
     packed_bytes = sum(each.dtype.byte_count(count) for each, count in zip(packed, packed_sizes, strict=True))
-    facts = {
-        "ops": str(sum(_histogram(graph).values())),
-        "parameters": f"{sum(t.size for t in constants.values()) + sum(packed_sizes):,}",
-        "weights": size(sum(t.byte_count for t in constants.values()) + packed_bytes),
+    return {
+        "ops": sum(_histogram(graph).values()),
+        "parameters": sum(t.size for t in constants.values()) + sum(packed_sizes),
+        "weights": sum(t.byte_count for t in constants.values()) + packed_bytes,
     }
+
+
+def _facts(graph: Graph, counts: Mapping[str, int]) -> dict[str, str]:
+    facts = {"ops": str(counts["ops"]), "parameters": f"{counts['parameters']:,}", "weights": size(counts["weights"])}
     domains = ", ".join(f"{domain} {version}" for domain, version in sorted(graph.opsets.items()))
     return {**facts, "domains": domains} if domains else facts
 
@@ -226,7 +234,7 @@ def _histogram(graph: Graph) -> Counter[str]:
 def _summary(subject: Subject) -> dict[str, Json]:
     graph, facts = subject.graph, subject.facts
     summary: dict[str, Json] = {
-        "facts": dict[str, Json](facts),
+        "facts": {**dict[str, Json](facts), **dict[str, Json](subject.counts)},
         "inputs": [{"name": name, "type": kind, "has_default": default} for name, kind, default in _inputs(subject)],
         "outputs": [{"name": n, "type": str(t)} for n, t in zip(graph.output_names, graph.output_types, strict=True)],
         "ops": dict[str, Json](_histogram(graph)),

@@ -22,8 +22,17 @@ def is_artifact(path: Path) -> bool:
         raise UsageError(f"there is no file '{path}'", hint="check the path; `irc compile model.onnx` makes an artifact")
     if looks_like_artifact(path) or not path.is_file():
         return looks_like_artifact(path)
+    refuse_text(path)
+    return False
+
+
+def refuse_text(path: Path) -> None:
+    """Refuse IR as text, which no verb reads. Raises UsageError."""
+    from irc.ir import UsageError
+
+    if not path.is_file():
+        return
     with path.open("rb") as file:
         head = file.read(64).lstrip()
     if head.startswith((b"graph @", b"// ")):
         raise UsageError(f"'{path}' is IR as text", hint="read it in Python with irc.ir.text.parse_graph")
-    return False

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from .factories import capture_torch_model, is_torch_model
+from .kinds import refuse_text
 from .output import note
 
 if TYPE_CHECKING:
@@ -71,13 +72,14 @@ class OnnxModel:
 def open_model(path: Path, trust_pickle: bool) -> Model:
     """A model that is no artifact; a PyTorch program is captured here, and what that has to say is said.
 
-    Raises UsageError for a Python file without the name of a factory, and as `irc.compile` does.
+    Raises UsageError for a Python file without the name of a factory and for IR as text, and as `irc.compile` does.
     """
     from irc.ir import UsageError
 
     if path.suffix == ".py" and path.is_file():
         raise UsageError(f"'{path}' is a Python file", hint=f"name the function in it that makes the model: {path}:NAME")
     if not is_torch_model(path):
+        refuse_text(path)
         return OnnxModel(path)
     model = capture_torch_model(path, trust_pickle)
     for each in model.notes:

@@ -13,6 +13,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO, TypeAlias
 
+INTERRUPTED = 130
+"""The exit code of what the keyboard stopped, as shells have it."""
+
 Json: TypeAlias = "str | int | float | bool | list[Json] | dict[str, Json] | None"
 
 
@@ -105,14 +108,16 @@ def size(count: int) -> str:
 def check_file(path: Path, flag: str, *inputs: Path) -> None:
     """Refuse a file that cannot be written, before the work for it is done. Raises UsageError.
 
-    `inputs` are the files that are read: writing onto one would destroy it.
+    `inputs` are the files that are read, the model first: writing onto one would destroy it.
     """
     from irc.ir import UsageError
 
     if path.is_dir():
         raise UsageError(f"'{path}' is a directory", hint=f"{flag} takes the name of a file")
-    if any(path.exists() and each.exists() and path.samefile(each) for each in inputs):
-        raise UsageError(f"'{path}' is the model itself and would be overwritten", hint=f"give {flag} another name")
+    for index, each in enumerate(inputs):
+        if path.exists() and each.exists() and path.samefile(each):
+            what = "read here" if index else "the model itself"
+            raise UsageError(f"'{path}' is {what} and would be overwritten", hint=f"give {flag} another name")
     if not path.parent.is_dir():
         raise UsageError(f"there is no directory '{path.parent}' to write '{path.name}' to", hint="make it first")
     try:

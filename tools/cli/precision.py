@@ -43,11 +43,24 @@ CalibFlag = Annotated[
     Path | None,
     typer.Option("--calib", metavar="DATA", help="Samples: an .npz file, or a folder of .npy or .npz files; else made up."),
 ]
+CompressFlag = Annotated[
+    str | None,
+    typer.Option(
+        "--compress",
+        metavar="PIPELINE",
+        help='Compressions to try in turn, such as "prune-channels, low-rank"; kept where faster and within the bound (0.01).',
+    ),
+]
+SmallerFlag = Annotated[
+    bool, typer.Option("--smaller", help="Keep a compression also where it makes the artifact smaller, though not faster.")
+]
 ParetoFlag = Annotated[
     Path | None, typer.Option("--html", metavar="FILE", help="Write a page on the precision: error against time and size.")
 ]
 
 ROW_COLUMNS = ("precision", "error", "ms", "size", "what became of it")
+MOST_ALIKE = 5
+"""So many kinds of contractions have a row each where nothing but their place tells them apart; more are summed up."""
 CHOICE_COLUMNS = ("contraction", "count", "precision", "saves ms", "error", "why")
 _FUNCTION = re.compile(r"(?P<file>.+\.py):(?P<name>[^:\\/]+)\Z", re.DOTALL)
 
@@ -60,13 +73,16 @@ def with_precision(
     max_drop: str | None,
     calib: Path | None,
     html: Path | None,
+    compress: str | None = None,
+    smaller: bool = False,
 ) -> CompileOptions:
     """The options with what the flags ask of precision. Raises UsageError for what they cannot say."""
     from irc.ir import UsageError
     from irc.lowering import Precision, check_precision
 
-    if html is not None and precision is None:
-        raise UsageError("--html draws what became of a precision, and none is asked for", hint="add --precision auto")
+    if html is not None and precision is None and compress is None:
+        hint = "add --precision auto, or --compress"
+        raise UsageError("--html draws what became of a precision, and none is asked for", hint=hint)
     asked = replace(
         options,
         precision=None if precision is None else Precision.named(precision),
@@ -74,6 +90,8 @@ def with_precision(
         max_drop=None if max_drop is None else _drop(max_drop),
         metric=None if metric is None else _metric(metric),
         calib=calib,
+        compress=compress,
+        smaller=smaller,
     )
     check_precision(asked)
     return asked
@@ -118,15 +136,21 @@ def _metric(text: str) -> str | Score:
 def print_precision(report: PrecisionReport) -> None:
     """The programs that were made, then what each kind of contraction became."""
     bound = "" if report.limit is None else f", bound {report.limit:.2g} ({'kept' if report.met else 'not kept'})"
-    print(f"precision: {report.asked}; {report.metric} on {report.inputs}{bound}")
+    print(f"precision: {report.wanted}; {report.metric} on {report.inputs}{bound}")
     print_table(None, (*ROW_COLUMNS[:2], *_extra(report), *ROW_COLUMNS[2:]), precision_rows(report))
-    told = [each for each in report.choices if each.why or each.saved is not None]
+    alike: dict[tuple[str, str], list[int]] = {}
+    for each in report.choices:
+        if each.saved is None:
+            alike.setdefault((each.form, each.why), []).append(each.count)
+    summed = {outcome for outcome, counts in alike.items() if not outcome[1] or len(counts) > MOST_ALIKE}
+    told = [each for each in report.choices if each.saved is not None or (each.form, each.why) not in summed]
     if told:
         print_table(None, CHOICE_COLUMNS, choice_rows(told))
-    others = [each for each in report.choices if each not in told]
-    for form in dict.fromkeys(each.form for each in others):
-        counts = [each.count for each in others if each.form == form]
-        print(f"{sum(counts)} contractions of {len(counts)} kinds are {form}")
+    for (form, why), counts in ((outcome, alike[outcome]) for outcome in alike if outcome in summed):
+        several = f"{sum(counts)} contractions of {len(counts)} kind{'s' if len(counts) > 1 else ''} are"
+        print(f"{'1 contraction is' if sum(counts) == 1 else several} {form}" + (f": {why}" if why else ""))
+    if report.asked != "f32" and not report.choices:
+        print(f"the model has no products of matrices and no convolutions, so nothing in it can be {report.asked}")
 
 
 def _extra(report: PrecisionReport) -> list[str]:
@@ -168,5 +192,6 @@ def fail_out_of_bounds(report: PrecisionReport | None) -> None:
     if report is None or report.met:
         return
     kept = next((each.name for each in report.rows if each.fate == "kept"), "nothing")
-    text = f"{report.asked} is not within the bound of {report.limit:.2g} by {report.metric}; what was written is {kept}"
-    raise Failure(text, hint="allow more, give more --calib data, or use --precision auto")
+    text = f"{report.wanted} is not within the bound of {report.limit:.2g} by {report.metric}; what was written is {kept}"
+    other = "name compressions without their share" if report.compress else "use -O3 --precision auto"
+    raise Failure(text, hint=f"allow more, give more --calib data, or {other}")

@@ -19,16 +19,15 @@ if TYPE_CHECKING:
 DECISION_COLUMNS = ("candidate", "ms", "error", "what became of it")
 
 
-def print_compiled(compiled: Compiled, options: CompileOptions, place: Path) -> None:
-    """What became of a model whose artifact is at `place`: its size, where its ops are, its answers, what was measured."""
-    parts = compiled.timing
-    print(_first_line(compiled.program.manifest, place, f"in {seconds(parts.capture + parts.passes + parts.lower)}"))
+def print_compiled(compiled: Compiled, options: CompileOptions, place: Path, spent: float) -> None:
+    """What became of a model whose artifact is at `place` after so many seconds: where its ops are, its answers, and so on."""
+    print(_first_line(compiled.program.manifest, place, f"in {seconds(spent)}"))
     print_details(compiled, options)
 
 
 def print_taken(manifest: Manifest, told: Told, place: Path) -> None:
     """The same of a model whose artifact came from the cache."""
-    print(_first_line(manifest, place, f"before, in {seconds(told.seconds)}, and taken from the cache"))
+    print(_first_line(manifest, place, f"(taken from the cache; compiling took {seconds(told.seconds)})"))
     print(told.lines, end="")
 
 

@@ -117,7 +117,8 @@ def _list(rows: list[tuple[str, Rule]], counts: Counter[str] | None, as_json: bo
         for topic, rule in rows
     ]
     print_table(None, columns, cells)
-    print(f"{len(rows)} rules" if counts is None else f"{len(rows)} rules apply, {sum(counts[r.name] for _, r in rows)} times")
+    applied = "1 rule applies" if len(rows) == 1 else f"{len(rows)} rules apply"
+    print(f"{len(rows)} rules" if counts is None else f"{applied}, {sum(counts[r.name] for _, r in rows)} times")
 
 
 def _show(topic: str, rule: Rule, as_json: bool) -> None:

@@ -54,26 +54,34 @@ def run_command(
     if as_json:
         print_json({name: {**_describe(value), "file": files.get(name)} for name, value in outputs.items()})
         return
-    rows = [
-        (name, *(_describe(value)[k] for k in ("dtype", "shape", "min", "mean", "max")), files.get(name, "–"))
-        for name, value in outputs.items()
-    ]
+    rows = [(name, *_cells(value), files.get(name, "–")) for name, value in outputs.items()]
     print_table(None, ("output", "dtype", "shape", "min", "mean", "max", "file"), rows)
 
 
 def _describe(value: object) -> dict[str, Json]:
+    """An output in plain data: no shape of what is no array, no figures of what holds no numbers."""
     import numpy as np
 
     if not isinstance(value, np.ndarray):
-        count = f"{len(cast('list[object]', value))} entries" if isinstance(value, (list, dict)) else "–"
-        return {"dtype": type(cast("object", value)).__name__, "shape": count, "min": "–", "mean": "–", "max": "–"}
+        return {"dtype": type(value).__name__, "shape": None, "min": None, "mean": None, "max": None}
     array = cast("np.ndarray[Any, Any]", value)
-    facts: dict[str, Json] = {"dtype": str(array.dtype), "shape": "x".join(map(str, array.shape)) or "scalar"}
+    facts: dict[str, Json] = {"dtype": str(array.dtype), "shape": [*array.shape]}
     if not array.size or array.dtype.kind in "OSUc":
-        return {**facts, "min": "–", "mean": "–", "max": "–"}
+        return {**facts, "min": None, "mean": None, "max": None}
     wide = array.astype(np.float64)
     with np.errstate(all="ignore"):
-        return {**facts, "min": f"{wide.min():.6g}", "mean": f"{wide.mean():.6g}", "max": f"{wide.max():.6g}"}
+        return {**facts, "min": float(wide.min()), "mean": float(wide.mean()), "max": float(wide.max())}
+
+
+def _cells(value: object) -> list[str]:
+    """The same as cells of a table."""
+    facts = _describe(value)
+    shape, figures = facts["shape"], [facts[name] for name in ("min", "mean", "max")]
+    if isinstance(shape, list):
+        size = "x".join(map(str, shape)) or "scalar"
+    else:
+        size = f"{len(cast('list[object]', value))} entries" if isinstance(value, (list, dict)) else "–"
+    return [str(facts["dtype"]), size, *("–" if each is None else f"{each:.6g}" for each in figures)]
 
 
 def _write(outputs: dict[str, Any], folder: Path) -> dict[str, str]:

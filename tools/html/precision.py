@@ -40,7 +40,7 @@ def precision_page(report: PrecisionReport, title: str) -> str:
         '<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">',
         f"<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'sha256-{style}'\">",
         f"<title>{_text(title)}: precision</title><style>{_STYLE}</style></head><body>",
-        f"<h1>{_text(title)}: precision {_text(report.asked)}</h1>",
+        f"<h1>{_text(title)}: precision {_text(report.wanted)}</h1>",
         f"<p>{_text(report.metric)} on {_text(report.inputs)}{_text(bound)}. Discs are as large as the files.</p>",
         _chart(report),
         _table(

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import copy
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,9 @@ def load_program(path: Path, trust_pickle: bool) -> ExportedProgram:
         )
     if not path.is_file():
         raise UsageError(f"there is no file {str(path)!r}", hint="check the path")
+    if not zipfile.is_zipfile(path):  # torch would log a traceback of its own before it raises
+        hint = "the file is cut short, or was not written by torch.export.save"
+        raise ModelError("this is no exported program", location=path.name, hint=hint)
     try:
         with quiet():
             return torch.export.load(path)

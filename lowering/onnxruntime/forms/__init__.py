@@ -10,7 +10,7 @@ from __future__ import annotations
 from irc.ir import Graph
 from irc.passes import Context, Rewriter, Rule
 
-from . import activation, attention, epilogue, layout, masks, matmul, normalization, quantized, reduction, weights
+from . import activation, attention, dynamic, epilogue, layout, masks, matmul, normalization, quantized, reduction, weights
 
 # Masks come after attention: what a mask is expanded to is asked of the operands that attention ends up with.
 RULES: tuple[Rule, ...] = (
@@ -20,13 +20,14 @@ RULES: tuple[Rule, ...] = (
     *activation.RULES,
     *reduction.RULES,
     *quantized.RULES,
+    *dynamic.RULES,
     *weights.RULES,
     *matmul.RULES,
     *epilogue.RULES,
     *layout.RULES,
 )
 
-CPU_ONLY: tuple[Rule, ...] = (*epilogue.RULES, *weights.RULES)
+CPU_ONLY: tuple[Rule, ...] = (*dynamic.RULES, *epilogue.RULES, *weights.RULES)
 """What was measured on CPUs or has no other kernels."""
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 
 from irc.ir import DType, Op
 
-from .. import attention
+from .. import attention_plan
 from ..expressions import dtype_of, shape_of
 from ..legality import is_computed, why_no_step, why_not_stashed
 
@@ -107,7 +107,7 @@ def _batch(op: Op) -> str:
 
 
 def _attention(op: Op) -> str:
-    return attention.takes(op) or ("it caps its scores" if op.attributes.get("softcap", 0.0) else "")
+    return attention_plan.takes(op) or ("it caps its scores" if op.attributes.get("softcap", 0.0) else "")
 
 
 def _rotary(op: Op) -> str:

@@ -206,13 +206,14 @@ def test_a_saved_program_needs_trust(tmp_path: Any) -> None:
     assert capture_torch(path, trust_pickle=True).graph.input_names == ["input"]
 
 
-def test_a_file_that_is_no_program_is_a_bad_model(tmp_path: Any) -> None:
+def test_a_file_that_is_no_program_is_a_bad_model(tmp_path: Any, capfd: pytest.CaptureFixture[str]) -> None:
     from irc.ir import ModelError
 
     path = tmp_path / "model.pt2"
     path.write_bytes(b"nothing")
     with pytest.raises(ModelError, match="no exported program"):
         capture_torch(path, trust_pickle=True)
+    assert capfd.readouterr() == ("", "")
 
 
 def test_training_is_refused() -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from irc.lowering.calibration import ChannelExtremes, ChannelMoments, Gram, Histogram, Samples
+from irc.lowering.calibration import ChannelExtremes, ChannelMoments, Gram, Histogram, SampleExtents, Samples
 from irc.lowering.calibration.observers import HALF
 
 Array = np.ndarray[Any, Any]
@@ -53,6 +53,10 @@ def test_a_histogram_counts_everything_within_its_range(parts: list[list[float]]
         assert (histogram.low, histogram.high) == (values.min(), values.max())
         assert histogram.edges[0] < histogram.low
         assert histogram.high < histogram.edges[-1]
+
+
+def test_zeros_widen_no_range() -> None:
+    assert same(seen(Histogram, f32([0.0]), f32([0.25])), seen(Histogram, f32([0.0, 0.25])))
 
 
 @QUIET
@@ -181,3 +185,14 @@ def test_samples_keep_the_first_few() -> None:
     samples = seen(lambda: Samples(2), array, array + 1, array + 2)
     array[:] = 9
     assert [each.tolist() for each in samples.arrays] == [[1, 2], [2, 3]]
+
+
+# Samples by themselves
+
+
+def test_how_far_samples_reach_is_kept_of_each() -> None:
+    found = seen(SampleExtents, f32([1.0, 3.0]), f32([-1.0, 1.0]), f32([]), f32([np.nan]), f32([-np.inf, 1.0]), f32([0.0]))
+    assert found.widths == [3.0, 2.0, 0.0]
+    assert found.squares == [5.0, 1.0, 0.0]
+    found.merge(seen(SampleExtents, f32([2.0])))
+    assert (found.widths[-1], found.squares[-1]) == (2.0, 4.0)

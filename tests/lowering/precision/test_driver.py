@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 
 from irc.ir import UsageError
 from irc.lowering import Compiled, CompileOptions, Precision, compile_model, find_engine, find_target
-from irc.lowering.precision import driver
+from irc.lowering.precision import driver, integers
 from irc.lowering.precision.tries import Try
 from irc.runtime import load
 
@@ -129,6 +130,61 @@ def test_the_same_makes_the_same_bytes(tmp_path: Path) -> None:
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
+def varying() -> Any:
+    """x: f32[N,16] -> y: f32[N,16], a norm behind a product of data as they come."""
+    nodes = [
+        node("MatMul", ["x", "v"], ["p"], name="first"),
+        node("LayerNormalization", ["p", "g"], ["n"], name="norm"),
+        node("MatMul", ["n", "w"], ["y"], name="second"),
+    ]
+    weights = {"v": normal(WIDTH, WIDTH), "g": np.ones(WIDTH, np.float32), "w": normal(WIDTH, WIDTH, seed=2)}
+    return model(nodes, [info("x", F32, ["N", WIDTH])], [info("y", F32, ["N", WIDTH])], weights)
+
+
+def samples_of_all_sizes() -> list[dict[str, np.ndarray]]:
+    """Of which the largest is ten thousand times as large as the smallest."""
+    return [{"x": (10.0 ** (seed % 5 - 2) * normal(4, WIDTH, seed=seed)).astype(np.float32)} for seed in range(17)]
+
+
+def test_data_that_vary_from_sample_to_sample_find_their_range_in_each_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = replace(CompileOptions(), precision=Precision.INT8, calib=samples_of_all_sizes())
+    report = compile_model(varying(), asked).precision
+    assert report is not None
+    first, second = report.choices
+    assert (first.form, second.form) == ("dynamic-int8", "int8")
+    assert re.fullmatch(r"one range for all samples makes [\d.]+ times the error of one for each", first.why)
+
+    def nothing(*_: object) -> float:
+        return 1.0
+
+    monkeypatch.setattr(integers, "gain", nothing)
+    static = compile_model(varying(), asked).precision
+    assert static is not None
+    assert [choice.form for choice in static.choices] == ["int8", "int8"]
+    dynamic_error, static_error = (each.rows[0].error or 0.0 for each in (report, static))
+    assert dynamic_error < 0.05
+    assert static_error > 5 * dynamic_error
+
+
+def test_data_that_do_not_vary_keep_one_range() -> None:
+    found = compiled(precision=Precision.INT8)
+    assert found.precision is not None
+    assert {choice.form for choice in found.precision.choices} == {"int8"}
+
+
+def test_auto_may_choose_ranges_of_each_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    heard: list[str] = []
+    monkeypatch.setattr(driver._Work, "_tell", lambda self, event: heard.append(event))  # type: ignore[private]  # what is tried
+    options = replace(CompileOptions(), precision=Precision.AUTO, opt_level=3, tune_budget=10.0, engine="onnxruntime")
+    found = compile_model(varying(), replace(options, calib=samples_of_all_sizes())).precision
+    assert found is not None
+    assert found.met
+    assert any("dynamic-int8" in event for event in heard)
+    (kept,) = [row for row in found.rows if row.fate == "kept"]
+    assert kept.error is not None
+    assert kept.error <= 1e-2
+
+
 def faster(name: str) -> Any:
     """Timing in which the program of this name is twice as fast as all others."""
 
@@ -173,7 +229,7 @@ def test_a_bound_by_a_metric() -> None:
 
     found = compiled(precision=Precision.BF16, metric=largest, max_drop=0.5)
     assert found.precision is not None
-    assert (found.precision.metric, found.precision.limit, found.precision.met) == ("largest", 0.5, True)
+    assert (found.precision.metric, found.precision.limit, found.precision.met) == ("drop of largest", 0.5, True)
 
 
 def test_what_f16_does_not_hold_stays_f32() -> None:
@@ -187,7 +243,7 @@ def test_what_f16_does_not_hold_stays_f32() -> None:
 @pytest.mark.parametrize(
     ("asked", "message"),
     [
-        ({"max_error": 1e-2}, "an error was given, but no precision"),
+        ({"max_error": 1e-2}, "a bound on the error was given, but no precision"),
         ({"calib": "x.npz"}, "data to calibrate with was given, but no precision"),
         ({"precision": Precision.BF16, "opt_level": 1}, "changes answers, which O1 does not allow"),
         ({"precision": Precision.AUTO}, "decides by measuring, and nothing is measured here"),

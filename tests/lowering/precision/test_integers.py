@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from irc.ir import Graph, capture, evaluate
-from irc.ir.text import print_graph
+from irc.ir.text import parse_graph, print_graph
 from irc.lowering import CompileOptions
 from irc.lowering.calibration import read_calibration
 from irc.lowering.precision import integers
@@ -18,7 +18,7 @@ from irc.lowering.precision.judge import Judge
 from irc.lowering.precision.knowledge import Knowledge
 from irc.lowering.precision.lowered import everywhere, optimized, with_forms
 from irc.lowering.precision.metrics import METRICS
-from irc.passes.precision import Form
+from irc.passes.precision import Form, Range, integer_weights, sites
 from irc.runtime import SignatureEntry
 
 DIGITS = Path(__file__).resolve().parents[3] / "examples"
@@ -74,3 +74,37 @@ def test_only_what_makes_the_error_smaller_is_kept(monkeypatch: pytest.MonkeyPat
 
 def test_sites_without_ranges_stay(digits: Graph) -> None:
     assert set(everywhere(digits, Form.INT8)) == {Form.F32}
+
+
+@pytest.mark.parametrize("first", [Form.INT8, Form.DYNAMIC_INT8])
+@pytest.mark.parametrize("second", [Form.INT8, Form.DYNAMIC_INT8])
+def test_a_product_of_a_product_reads_steps_behind_the_corrected_bias(first: Form, second: Form) -> None:
+    graph = parse_graph(
+        """graph @main(%x: f32[3,2]) -> (%y: f32[*]) {
+  %v = const @_ : f32[2,2] = [1.0, 0.3, -0.7, 0.1]
+  %w = const @_ : f32[2,2] = [1.0, 0.3, -0.7, 0.1]
+  %p = MatMul(%x, %v)
+  %y = MatMul(%p, %w)
+  return %y
+}"""
+    )
+    found = sites(graph)
+    known = Knowledge(
+        ranges={site.data: Range(-3.0, 3.0) for site in found},
+        means={site.data: np.ones(2) for site in found},
+        weights={
+            site.weights: integer_weights(site.weights.constant, 1) for site in found if site.weights.constant is not None
+        },
+        varying={site.op: 3.0 for site in found},
+        corrects_biases=True,
+    )
+    lowered = with_forms(graph, [first, second], known)
+    for op in (op for op in lowered if op.is_a("MatMul")):
+        makers = [value.op for value in op.operands if value is not None]
+        assert all(maker is not None and maker.is_a("DequantizeLinear") for maker in makers)
+    names = [op.name for op in lowered]
+    assert [names.count(name) for name in ("Add", "QuantizeLinear", "DynamicQuantizeLinear")] == [
+        2,
+        [first, second].count(Form.INT8),
+        [first, second].count(Form.DYNAMIC_INT8),
+    ]

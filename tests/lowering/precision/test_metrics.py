@@ -60,7 +60,7 @@ def test_a_function_of_the_outputs() -> None:
         return float(outputs["y"].max())
 
     metric = metric_of(largest)
-    assert metric.name == "largest"
+    assert metric.name == "drop of largest"
     assert metric.loss(answers(A, A), answers(A / 2, A / 2)) == pytest.approx(2.0)
     assert metric.loss(answers(A, A), answers(2 * A, A)) == pytest.approx(-4.0)
 

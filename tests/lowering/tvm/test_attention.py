@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from irc.ir import DType, Op, capture, evaluate
 from irc.lowering.tvm import attention_plan
-from irc.lowering.tvm.attention import attention, takes
-from irc.lowering.tvm.attention_plan import AttentionRequest, plan_of
+from irc.lowering.tvm.attention import attention
+from irc.lowering.tvm.attention_plan import AttentionRequest, plan_of, takes
 from irc.lowering.tvm.views import View
 
 from ..forms import like, node, written

@@ -6,8 +6,10 @@ from itertools import pairwise
 
 import pytest
 
+from irc.lowering.tvm.kernel import Kernel
 from irc.lowering.tvm.ordering import in_low_order, live_bytes
 from irc.lowering.tvm.places import Buffer, Call, Storage
+from irc.lowering.tvm.program import needed
 
 from .random_calls import buffer, call, random_calls
 
@@ -35,6 +37,27 @@ def test_what_needs_no_better_order_stays_as_it_is() -> None:
 
 def test_nothing_is_in_order() -> None:
     assert in_low_order([]) == []
+
+
+def test_what_is_written_beside_a_result_is_read_behind_it() -> None:
+    x = buffer(64, Storage.INPUT)
+    large, kept, small = ([buffer(size) for _ in range(6)] for size in (6400, 64, 64))
+    made = [Call(Kernel("", 1, 3), (x, one, other), (), beside=(one,)) for one, other in zip(kept, large, strict=True)]
+    read = [call(one, other, end) for one, other, end in zip(kept, large, small, strict=True)]
+    early = [call(one, buffer(64, Storage.OUTPUT)) for one in kept]
+    ordered = in_low_order([*made, *early, *read, call(*small, buffer(64, Storage.OUTPUT))])
+    assert live_bytes(ordered) < 2 * 6400
+    for one, first in zip(kept, made, strict=True):
+        readers = [number for number, each in enumerate(ordered) if one in each.read]
+        assert len(readers) == 2
+        assert min(readers) > ordered.index(first)
+
+
+def test_a_call_is_needed_for_what_it_writes_beside_its_result() -> None:
+    x, kept, unread, out = buffer(64, Storage.INPUT), buffer(64), buffer(64), buffer(64, Storage.OUTPUT)
+    both, end = Call(Kernel("", 1, 3), (x, kept, unread), (), beside=(kept,)), call(kept, out)
+    assert needed([both, end]) == [both, end]
+    assert needed([both, call(x, out)])[0] is not both
 
 
 @pytest.mark.parametrize("first", range(0, 200, 50))

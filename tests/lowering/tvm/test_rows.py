@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,9 +12,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from irc.ir import DType, capture, evaluate
-from irc.lowering.tvm.kernel import Writer
+from irc.lowering.tvm.casting import cast
+from irc.lowering.tvm.kernel import Kernel, Writer
 from irc.lowering.tvm.lanes import extent
-from irc.lowering.tvm.rows import Affine, RowRequest, layer_normalization, log_softmax, rms_normalization, softmax
+from irc.lowering.tvm.rows import Affine, Behind, RowRequest, layer_normalization, log_softmax, rms_normalization, softmax
 from irc.lowering.tvm.views import View
 
 from ..forms import like, node, written
@@ -31,7 +34,7 @@ def request(x: np.ndarray, reduced: int = 1) -> RowRequest:
     return RowRequest(View.dense(x.shape), View.dense(x.shape), lanes(), reduced)
 
 
-def reference(name: str, *operands: np.ndarray, **attributes: float) -> np.ndarray:
+def reference(name: str, *operands: np.ndarray, **attributes: Any) -> np.ndarray:
     feeds = {f"x{index}": each for index, each in enumerate(operands)}
     model = written([node(name, list(feeds), ["y"], **attributes)], like(feeds), ["y"])
     return evaluate(capture(model.SerializeToString()), feeds)[0]
@@ -191,16 +194,99 @@ def test_hooks_run_on_every_element_once(shape: tuple[int, int, int], order: tup
     """A residual sum in front and a ReLU behind, with rows along memory and across it."""
     x, other, y = numbers(*shape), numbers(*shape, seed=1), np.empty(shape, np.float32)
     view = View.dense(shape).permuted(order)
-
-    def relu(writer: Writer, value: str, index: Sequence[str]) -> str:
-        return f"T.max({value}, T.float32(0))"
-
+    relu = Behind(DType.F32, (), lambda writer, names: f"T.max({names[0]}, T.float32(0))")
     kernel = layer_normalization(RowRequest(view, view, lanes(), 1, Residual(view), relu), 1e-5, Affine())
     run(kernel, x, y, other)
     axis = order.index(2) if order == (0, 1, 2) else 1
     exact = x.astype(np.float64) + other
     wanted = (exact - exact.mean(axis, keepdims=True)) / np.sqrt(exact.var(axis, keepdims=True) + 1e-5)
     close(y, np.maximum(wanted, 0))
+
+
+ROWS: Mapping[str, Callable[[RowRequest], Kernel]] = {
+    "LayerNormalization": lambda request: layer_normalization(request, 1e-5, Affine()),
+    "RMSNormalization": lambda request: rms_normalization(request, 1e-5, Affine()),
+    "Softmax": softmax,
+    "LogSoftmax": log_softmax,
+}
+"""Functions of rows, each without parameters."""
+
+
+def plain(name: str, x: np.ndarray, axis: int) -> np.ndarray:
+    """The same in f64."""
+    exact = x.astype(np.float64)
+    centred = exact - exact.mean(axis, keepdims=True) if name == "LayerNormalization" else exact
+    if name.endswith("Normalization"):
+        return centred / np.sqrt((centred**2).mean(axis, keepdims=True) + 1e-5)
+    powers = np.exp(exact - exact.max(axis, keepdims=True))
+    shares = powers / powers.sum(axis, keepdims=True)
+    return shares if name == "Softmax" else np.log(shares)
+
+
+@needs_tvm
+@pytest.mark.parametrize("kept", [False, True])
+@pytest.mark.parametrize("name", ROWS)
+@pytest.mark.parametrize(
+    ("shape", "order"), [((2, 5, 40), (0, 1, 2)), ((1, 37, 19), (0, 2, 1)), ((3, 4, 1), (0, 1, 2))], ids=str
+)
+def test_results_are_made_narrow_before_they_are_stored(
+    name: str, kept: bool, shape: tuple[int, int, int], order: tuple[int, int, int]
+) -> None:
+    """(result + an operand of the columns) * an operand of the elements, as bf16, with the result itself or without."""
+    x, more, factor = numbers(*shape), numbers(shape[order[2]], seed=1), numbers(*shape, seed=2)
+    view = View.dense(shape).permuted(order)
+    over_columns = View.dense((shape[order[2]],)).broadcast(view.shape)
+
+    def body(writer: Writer, names: Sequence[str]) -> str:
+        value = writer.value("float32", f"({names[0]} + {names[1]}) * {names[2]}")
+        return cast(writer, value, DType.F32, DType.BF16)
+
+    y, narrow = np.empty(shape, np.float32), np.zeros(shape, np.uint16)
+    operands = [(DType.F32, over_columns), (DType.F32, view)]
+    behind = Behind(DType.BF16, operands, body, view if kept else None)
+    run(ROWS[name](RowRequest(view, view, lanes(), behind=behind)), x, more, factor, *([y] if kept else []), narrow)
+    wanted = plain(name, x.transpose(order), 2).transpose(np.argsort(order))
+    if kept:
+        close(y, wanted)
+        wanted = y
+    wanted = (wanted + (more if order[2] == 2 else more[:, None])) * factor
+    got = narrow.view(DType.BF16.numpy).astype(np.float32)
+    np.testing.assert_allclose(got, wanted, rtol=2**-8, atol=1e-5)
+    if kept:  # of the very numbers that were kept
+        np.testing.assert_array_equal(got, wanted.astype(DType.BF16.numpy).astype(np.float32))
+
+
+@needs_tvm
+def test_a_result_of_several_reduced_axes_is_made_narrow() -> None:
+    x, narrow = numbers(5, 7, 3, 4), np.zeros((5, 7, 3, 4), np.uint16)
+    behind = Behind(DType.BF16, (), lambda writer, names: cast(writer, names[0], DType.F32, DType.BF16))
+    run(layer_normalization(replace(request(x, 3), behind=behind), 1e-5, Affine()), x, narrow)
+    wanted = reference("LayerNormalization", x, np.ones((7, 3, 4), np.float32), axis=1, epsilon=1e-5)
+    np.testing.assert_allclose(narrow.view(DType.BF16.numpy).astype(np.float32), wanted, rtol=2**-8, atol=1e-6)
+
+
+@needs_tvm
+def test_specials_are_made_narrow() -> None:
+    """NaN stays NaN, and infinities and signed zeros are what they are."""
+    x, narrow = np.array([[0.0, -0.0, 1e-40, np.inf], [1, 2, np.nan, -1]], np.float32), np.zeros((2, 4), np.uint16)
+    behind = Behind(DType.BF16, (), lambda writer, names: cast(writer, f"{names[0]}", DType.F32, DType.BF16))
+    run(
+        rms_normalization(RowRequest(View.dense(x.shape), View.dense(x.shape), lanes(), behind=behind), 1e-5, Affine()),
+        x,
+        narrow,
+    )
+    got = narrow.view(DType.BF16.numpy).astype(np.float32)
+    np.testing.assert_array_equal(got, reference("RMSNormalization", x, np.ones(4, np.float32), epsilon=1e-5))
+    assert list(np.signbit(got[0, :2])) == [False, True]
+
+
+def test_a_softmax_of_a_row_that_does_not_fit_the_stack_is_none_that_is_made_narrow() -> None:
+    view = View.dense((2, 1 << 20))
+    behind = Behind(DType.BF16, (), lambda writer, names: names[0])
+    request = RowRequest(view, view, 16, behind=behind)
+    assert not request.fits
+    with pytest.raises(ValueError, match="too long for a result that is not f32"):
+        softmax(request)
 
 
 def test_a_row_too_long_for_a_prologue_is_refused() -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from irc.ir import DType, Graph, Op, clone_graph, cost_of, evaluate, save_onnx, verify
+from irc.ir import DType, Graph, Op, UsageError, clone_graph, cost_of, evaluate, save_onnx, verify
 from irc.passes import LEVELS, Contract, PassManager, factorize, looked_up, registry
 from irc.passes.compression.sharing import cluster, nearest
 
@@ -139,6 +139,26 @@ def test_what_is_known_of_the_data_makes_the_results_nearer() -> None:
     factorize(informed, 0.5, grams={site: (x.T @ x).astype(np.float64)})
     wanted, blind, seeing = (evaluate(g, {"x": x})[0] for g in (graph, compressed(graph, "low-rank{share=0.5}"), informed))
     assert np.linalg.norm(seeing - wanted) < 0.2 * np.linalg.norm(blind - wanted)
+
+
+def test_rounded_sums_of_channels_that_depend_on_each_other_are_no_hindrance() -> None:
+    n = Network(64, 16)
+    graph = n.end(n.op("MatMul", n.x, n.weights(16, 16)))
+    x = np.repeat(np.random.default_rng(1).standard_normal((64, 1)), 16, axis=1).astype(np.float32)
+    informed = clone_graph(graph)
+    (site,) = [op.needed(1) for op in informed if op.is_a("MatMul")]
+    gram = (x.T @ x).astype(np.float64) - 1e-3 * np.eye(16)
+    assert np.linalg.eigvalsh(gram).min() < 0
+    factorize(informed, 0.5, grams={site: gram})
+    wanted, seeing = (evaluate(g, {"x": x})[0] for g in (graph, informed))
+    assert np.linalg.norm(seeing - wanted) < 1e-3 * np.linalg.norm(wanted)
+
+
+def test_what_is_no_gram_matrix_is_refused() -> None:
+    graph = product(16, 16)
+    (site,) = [op.needed(1) for op in graph if op.is_a("MatMul")]
+    with pytest.raises(UsageError, match="eigenvalues far below zero"):
+        factorize(graph, 0.5, grams={site: -np.eye(16)})
 
 
 # share-weights

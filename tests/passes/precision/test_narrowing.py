@@ -8,7 +8,7 @@ import pytest
 from irc.ir import DType, Graph, Op, UsageError, clone_graph, evaluate
 from irc.ir.text import parse_graph
 from irc.passes import LEVELS, Contract, PassManager, registry
-from irc.passes.precision import narrow, sites, why_not_narrow
+from irc.passes.precision import narrow, narrow_attention, sites, why_not_narrow
 
 TEXT = """
 graph @main(%x: f32[N,2]) -> (%y: f32[N,2]) {
@@ -102,3 +102,35 @@ def test_a_dtype_that_is_none() -> None:
         registry().pipeline("narrow{dtype=f8}")
     with pytest.raises(UsageError):
         registry().pipeline("narrow{dtyp=f16}")
+
+
+ATTENTION = """
+graph @main(%x: f32[1,4,8], %m: f32[1,4,8]) -> (%y: f32[1,4,8]) {
+  %w = const @_ : f32[8,8] = [REPEAT]
+  %b = const @_ : f32[8] = [1, 2, 3, 4, 5, 6, 7, 8]
+  %h = MatMul(%x, %w)
+  %q = Add(%h, %b)
+  %k = MatMul(%x, %w)
+  %v = MatMul(%m, %w)
+  %y = Attention(%q, %k, %v) {q_num_heads=2, kv_num_heads=2}
+  return %y
+}
+""".replace("REPEAT", ", ".join(map(str, range(64))))
+
+
+@pytest.mark.parametrize(("lowered", "narrow_ones"), [([0, 1, 2], 3), ([0, 1], 0), ([], 0)])
+def test_attention_reads_bf16_where_contractions_in_lower_precision_make_all_of_it(
+    lowered: list[int], narrow_ones: int
+) -> None:
+    graph = parse_graph(ATTENTION, name="attention")
+    found = sites(graph)
+    narrow_attention(graph, [found[index] for index in lowered])
+    (attention,) = [op for op in graph.walk() if op.is_a("Attention")]
+    assert sum(attention.needed(index).op in casts(graph) for index in range(3)) == narrow_ones
+    assert len(casts(graph)) == 2 * narrow_ones
+
+
+def test_attention_of_what_is_fed_stays() -> None:
+    graph = parse_graph(ATTENTION.replace("Attention(%q, %k, %v)", "Attention(%q, %k, %m)"), name="attention")
+    narrow_attention(graph, sites(graph))
+    assert not casts(graph)
