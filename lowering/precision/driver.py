@@ -29,11 +29,11 @@ from .lowered import Forms, as_asked, everywhere, integer_forms, optimized, with
 from .metrics import METRICS, metric_of
 from .options import DEFAULT_ERROR, Precision
 from .report import choices_of
-from .search import Outcome, Search, Subject
+from .search import Search, Subject
 from .tries import IN_F32, Try, byte_count, chosen, closed, timed
 
-FOR_EACH, FOR_EACH_BESIDE_SEARCH = 0.45, 0.32
-"""The share of the budget of O3 that each of two programs may take, and the search that `auto` does before them."""
+FOR_EACH, FOR_EACH_BESIDE_SEARCH, FOR_SEARCH = 0.45, 0.25, 0.45
+"""The share of the budget of O3 that each of two programs may take, by themselves and beside a search, and that this may."""
 LEFT_ALONE, LEFT = 0.8, 0.55
 """What compression leaves of the budget of O3 to the programs after it: two, or one more with a precision."""
 AT_ONCE = (Form.BF16,)
@@ -128,7 +128,7 @@ class _Work:
             return nothing, [replace(each, why=each.why or f"{form.value}: all together are beyond the bound") for each in told]
         self._name, self._share = f"{self._name} in part", FOR_EACH_BESIDE_SEARCH
         forms = integer_forms(self._knowledge) if form is Form.INT8 else (form,)
-        outcome = self._search(time.monotonic() + self._share * self._job.options.tune_budget)(forms)
+        outcome = self._search(time.monotonic() + FOR_SEARCH * self._job.options.tune_budget)(forms).run()
         return outcome.forms, outcome.choices
 
     def _wishes(self) -> frozenset[Wish]:
@@ -143,32 +143,32 @@ class _Work:
         if not usable_engines(self._job.target):
             self._notes.append(f"nothing is lowered: no program for {self._job.target.name} can be timed here")
             return everywhere(self._model, Form.F32), []
-        ends = self._began + self._share * self._job.options.tune_budget
+        ends = self._began + FOR_SEARCH * self._job.options.tune_budget
         search = self._search(ends)
         # First what needs nothing to be known, so that there is something when the time is over.
-        outcome = search(AT_ONCE)
+        outcome = search(AT_ONCE).run_on_first()
         if time.monotonic() < ends:
             self._learn_until(ends)
-            outcome = search((*AT_ONCE, *integer_forms(self._knowledge)))
+            outcome = search((*AT_ONCE, *integer_forms(self._knowledge))).run()
         if not outcome.is_timed:
             way_out = "run it again, which goes on from there, or give --tune-budget more seconds"
             self._notes.append(f"nothing is lowered: the time was over before any program was timed ({way_out})")
         self._others = outcome.rows
         return outcome.forms, outcome.choices
 
-    def _search(self, ends: float) -> Callable[[Sequence[Form]], Outcome]:
-        """A search over forms until a time of `time.monotonic`, of which each call goes on from what was found before."""
+    def _search(self, ends: float) -> Callable[[Sequence[Form]], Search]:
+        """Searches over forms until a time of `time.monotonic`, of which each goes on from what was found before."""
         few = list(self._data.learnt.evenly(MOST_SENSED))
         findings = recall(self._model, self._job, [*few, *self._data.feeds])
         sensing = Judge(self._base, few, METRICS["l2"])
 
-        def search(forms: Sequence[Form]) -> Outcome:
+        def search(forms: Sequence[Form]) -> Search:
             assert self._limit is not None
             if Form.INT8 in forms:
                 findings.learn(self._knowledge)
             feeds = self._data.feeds[0]
             subject = Subject(self._model, self._knowledge, forms, feeds, sensing, self._judge, self._limit)
-            return Search(subject, self._job, findings, ends, self._tell).run()
+            return Search(subject, self._job, findings, ends, self._tell)
 
         return search
 

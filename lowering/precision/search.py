@@ -82,16 +82,27 @@ class Search:
         self._losses: dict[str, float] = {}
 
     def run(self) -> Outcome:
-        """The best selection on any engine that is usable."""
-        engines = self._engines()
+        """The best selection on any engine that is usable, as far as there is time for one after the other."""
+        found = self._found(self._engines())
+        return replace(found, rows=list(self._uniform_rows()))
+
+    def run_on_first(self) -> Outcome:
+        """The best selection on the engine with most kernels of lower precision, without what is only told."""
+        return self._found(self._engines()[:1])
+
+    def _found(self, engines: Sequence[Engine]) -> Outcome:
+        taken: dict[str, Selection] = {}
         for engine in engines:
+            if taken and self._is_over:
+                break
             self._time(engine)
-        if not all(self._is_within(fastest(self._savings.options(engine.name))) for engine in engines):
-            self._sense()
-        outcomes = [self._outcome(engine, self._best_on(engine)) for engine in engines]
+            if not self._is_within(fastest(self._savings.options(engine.name))):
+                self._sense()
+            taken[engine.name] = self._best_on(engine)
+        outcomes = [self._outcome(engine, taken[engine.name]) for engine in engines if engine.name in taken]
         best = max(outcomes, key=lambda each: each.saved, default=self._nothing())
         is_timed = any(self._findings.times.values()) or not self._groups
-        return replace(best if best.saved > 0 else self._nothing(), rows=list(self._uniform_rows()), is_timed=is_timed)
+        return replace(best if best.saved > 0 else self._nothing(), is_timed=is_timed)
 
     @property
     def _is_over(self) -> bool:
