@@ -32,7 +32,7 @@ from .report import choices_of
 from .search import Search, Subject
 from .tries import IN_F32, Try, byte_count, chosen, closed, timed
 
-FOR_EACH, FOR_EACH_BESIDE_SEARCH, FOR_SEARCH = 0.45, 0.25, 0.45
+FOR_EACH, FOR_EACH_BESIDE_SEARCH, FOR_SEARCH = 0.45, 0.22, 0.43
 """The share of the budget of O3 that each of two programs may take, by themselves and beside a search, and that this may."""
 LEFT_ALONE, LEFT = 0.8, 0.55
 """What compression leaves of the budget of O3 to the programs after it: two, or one more with a precision."""
