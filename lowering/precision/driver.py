@@ -25,7 +25,7 @@ from .findings import recall
 from .judge import Judge, Judged
 from .knowledge import NOTHING
 from .learnt import learn
-from .lowered import Forms, as_asked, everywhere, integer_forms, optimized, with_forms
+from .lowered import Forms, as_asked, everywhere, integer_forms, optimized, streamed_forms, with_forms
 from .metrics import METRICS, metric_of
 from .options import DEFAULT_ERROR, Precision
 from .report import choices_of
@@ -146,10 +146,11 @@ class _Work:
         ends = self._began + FOR_SEARCH * self._job.options.tune_budget
         search = self._search(ends)
         # First what needs nothing to be known, so that there is something when the time is over.
-        outcome = search(AT_ONCE).run_on_first()
+        at_once = (*AT_ONCE, *streamed_forms(self._model))
+        outcome = search(at_once).run_on_first()
         if time.monotonic() < ends:
             self._learn_until(ends)
-            outcome = search((*AT_ONCE, *integer_forms(self._knowledge))).run()
+            outcome = search((*at_once, *integer_forms(self._knowledge))).run()
         if not outcome.is_timed:
             way_out = "run it again, which goes on from there, or give --tune-budget more seconds"
             self._notes.append(f"nothing is lowered: the time was over before any program was timed ({way_out})")

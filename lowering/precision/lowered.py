@@ -6,6 +6,7 @@ Law: the graph itself stays as it is; forms are by the index of a site, which a 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import prod
 from typing import TypeAlias
 
 from irc.ir import DType, Graph, Value, clone_graph
@@ -39,6 +40,8 @@ Lowering: TypeAlias = "Callable[[Graph, list[Site], Knowledge], None]"
 
 ROUNDED = frozenset({Form.BF16, Form.INT8, Form.DYNAMIC_INT8})
 """The forms in which data are at least as coarse as bf16."""
+FEW_ROWS = 8
+"""Rows of data up to which a product waits for its weights: two operations a byte of f32 are far below what processors do."""
 INT4_BLOCK = 32
 """Weights that share a scale."""
 LARGEST_F16 = 65504.0
@@ -82,6 +85,20 @@ def as_asked(graph: Graph, form: Form, knowledge: Knowledge = NOTHING) -> list[F
 def integer_forms(knowledge: Knowledge) -> tuple[Form, ...]:
     """The forms of 8 bits that a search may choose from."""
     return (Form.INT8, Form.DYNAMIC_INT8) if knowledge.varying else (Form.INT8,)
+
+
+def streamed_forms(graph: Graph) -> tuple[Form, ...]:
+    """The forms of weights alone that a search may choose from: where rows of data are few, reading weights takes the time."""
+    return (Form.INT8_WEIGHTS,) if any(is_streamed(site) for site in sites(graph)) else ()
+
+
+def is_streamed(site: Site) -> bool:
+    """Whether a site is a product of FEW_ROWS of data, or fewer, and constant weights."""
+    if why_not_quantized_weights(site):
+        return False
+    shape = list(site.data.shape or ())
+    del shape[site.data_axis]
+    return all(isinstance(dim, int) for dim in shape) and prod(dim for dim in shape if isinstance(dim, int)) <= FEW_ROWS
 
 
 def why_not(site: Site, form: Form, knowledge: Knowledge = NOTHING) -> str:

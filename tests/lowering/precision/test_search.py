@@ -16,7 +16,7 @@ from irc.lowering.precision import search
 from irc.lowering.precision.findings import Findings, named, recall
 from irc.lowering.precision.judge import Judge
 from irc.lowering.precision.knowledge import NOTHING, Knowledge
-from irc.lowering.precision.lowered import everywhere, with_forms
+from irc.lowering.precision.lowered import everywhere, streamed_forms, with_forms
 from irc.lowering.precision.metrics import METRICS
 from irc.lowering.precision.search import Search, Subject
 from irc.lowering.precision.timing import Times
@@ -166,3 +166,10 @@ def test_findings_are_found_again_for_the_same_and_for_nothing_else(graph: Graph
     assert findings.times["tvm"] == {"f32": 1.5}, "another set of products has other times"
     other = with_forms(graph, everywhere(graph, Form.BF16))
     assert not recall(other, job, FEEDS).errors
+
+
+@pytest.mark.parametrize(("rows", "forms"), [(1, (Form.INT8_WEIGHTS,)), (128, ()), ("N", ())])
+def test_weights_alone_are_tried_where_rows_are_few(rows: int | str, forms: tuple[Form, ...]) -> None:
+    product = [node("MatMul", ["x", "w"], ["y"], name="product")]
+    kinds = [info("x", F32, [rows, WIDTH])], [info("y", F32, [rows, WIDTH])]
+    assert streamed_forms(capture(model(product, *kinds, {"w": normal(WIDTH, WIDTH)}))) == forms
