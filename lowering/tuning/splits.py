@@ -14,7 +14,7 @@ from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
 
-from irc.ir import Graph, IrcError, Op, TensorType, Value, cost_of, evaluate
+from irc.ir import DType, Graph, IrcError, Op, TensorType, Value, cost_of, evaluate
 from irc.passes import operands_of
 from irc.runtime import Contestant, Manifest, NodeCount, RunError, Workload, measure, write_arrays, write_passing_folder
 
@@ -34,6 +34,10 @@ GAIN = 0.97
 """The share of the best engine's time by itself that a split has to be expected to stay under, to be built at all."""
 _ROUNDS, _SECONDS = 3, 0.1
 _NEAR = 0.1
+_NOWHERE = 1 << 40
+"""The bytes of a value at which a graph cannot be cut: its size is unknown, or it cannot be fed."""
+_UNSEEN = frozenset({DType.BF16, DType.U4, DType.I4})
+"""What an engine hands over to no program, since NumPy has no such numbers."""
 
 
 def cuts_of(graph: Graph, parts: int = PARTS) -> list[int]:
@@ -46,7 +50,7 @@ def cuts_of(graph: Graph, parts: int = PARTS) -> list[int]:
     cuts: list[int] = []
     for number in range(1, parts):
         wanted = number / parts
-        near = [i for i in range(1, len(ops)) if abs(reached[i - 1] - wanted) <= _NEAR]
+        near = [i for i in range(1, len(ops)) if abs(reached[i - 1] - wanted) <= _NEAR and alive[i] < _NOWHERE]
         if near:
             cuts.append(min(near, key=lambda i: (alive[i], abs(reached[i - 1] - wanted))))
     return sorted(set(cuts))
@@ -69,8 +73,8 @@ def _alive(graph: Graph, ops: Sequence[Op]) -> list[int]:
 
 def _bytes(value: Value) -> int:
     kind = value.type
-    if not isinstance(kind, TensorType) or kind.shape is None:
-        return 1 << 40  # unknown, so nowhere to cut
+    if not isinstance(kind, TensorType) or kind.shape is None or kind.dtype in _UNSEEN:
+        return _NOWHERE
     count = 1
     for dim in kind.shape:
         count *= dim if isinstance(dim, int) else 1

@@ -45,6 +45,21 @@ def test_a_small_graph_is_cut_less_or_not() -> None:
     assert len(cuts_of(parse_graph(chain("MatMul", "MatMul")))) == 1
 
 
+NARROW = """
+graph @main(%x: f32[64,64], %w: f32[64,64]) -> (%y: f32[64,64]) {
+  %p = MatMul(%x, %w)
+  %n = Cast(%p) {to=BF16}
+  %f = Cast(%n) {to=F32}
+  %y = MatMul(%f, %w)
+  return %y
+}
+""".replace("BF16", str(DType.BF16.onnx_code)).replace("F32}", f"{DType.F32.onnx_code}}}")
+
+
+def test_a_graph_is_not_cut_at_numbers_that_no_program_is_fed() -> None:
+    assert cuts_of(parse_graph(NARROW), 2) in ([1], [3])
+
+
 def test_neighbours_of_one_engine_are_one_piece() -> None:
     graph = parse_graph(chain("MatMul", "Relu", "MatMul", "Relu"))
     found = [(p.engine.name, len(p.ops)) for p in pieces_at(graph, (1, 2, 3), (FAST, FAST, SAFE, SAFE))]
