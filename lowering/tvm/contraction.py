@@ -211,9 +211,17 @@ class _Writing:
             self._panels(tile, replace(lying, fetched=self._fetched(tile, shares, chunks)))
         return replace(writer.kernel(shares * chunks, wanted.flops), way=f"{wanted.key} {tiling.text}")
 
+    @property
+    def _streams(self) -> Stored | None:
+        """How B lies where one register tile has all rows: it is unpacked slice by slice, since nothing reads it again."""
+        alone = self._outer_size * self._row_tiles == 1 and len(self.wanted.reduced) == 1 and not self.wanted.columns_in_a
+        return self.stored if alone else None
+
     def _lying(self, group: str, number: str) -> _Panel:
         """Where a panel lies: in B, or on the stack where it is unpacked."""
         tiling, depth = self.tiling, self.wanted.depth
+        if self._streams is not None:
+            return _Panel(group, number, self.writer.local("float32", self._streams.slice * tiling.panel), "0")
         if self.stored is not None:
             return _Panel(group, number, self.stored.unpacked(self.writer, depth, tiling, number), "0")
         start = f"{group} * {depth * packed_columns(tiling)} + {number} * {depth * tiling.panel}"
@@ -313,6 +321,9 @@ class _Writing:
 
     def _sum(self, sums: str, a_base: str, panel: _Panel, rows: int, widths: Sequence[int]) -> None:
         """The loops over the reduced axes; their body is unrolled into loads, broadcasts and multiply-adds."""
+        if self._streams is not None:
+            self._sum_of_slices(self._streams, sums, a_base, panel, rows, widths)
+            return
         writer, lanes = self.writer, self.tiling.lanes
         row_stride = self.wanted.rows.in_a
         with ExitStack() as loops:
@@ -327,11 +338,7 @@ class _Writing:
             a = writer.let("int32", in_a)
             b = writer.let("int32", f"{panel.base} + ({in_b}) * {len(widths) * lanes}")
             if not self.wanted.columns_in_a:
-                with writer.loop(rows, "unroll") as i, writer.loop(len(widths), "unroll") as j:
-                    place = f"{sums}[{i}, T.ramp({j} * {lanes}, 1, {lanes})]"
-                    factor = f"T.broadcast(b0[{a} + {i} * {row_stride}], {lanes})"
-                    weights = f"{panel.buffer}[T.ramp({b} + {j} * {lanes}, 1, {lanes})]"
-                    writer.line(f"{place} = {self.wanted.arithmetic.multiply_add(place, factor, weights, lanes)}")
+                self._multiply_add(sums, a, f"{panel.buffer}[T.ramp({b}", rows, len(widths))
                 return
             dtype = self.wanted.a_dtype
             for j, width in enumerate(widths):  # what is behind the last column need not be A's
@@ -340,6 +347,25 @@ class _Writing:
                     factor = f"b0[{_lanes(f'{a} + {i} * {row_stride} + {j * lanes}', width)}]"
                     factor = factor if dtype is DType.F32 else widened(factor, dtype, width)
                     writer.line(f"{place} = {place} + {factor} * {panel.buffer}[{_lanes(f'{b} + {j * lanes}', width)}]")
+
+    def _sum_of_slices(self, stored: Stored, sums: str, a_base: str, panel: _Panel, rows: int, widths: Sequence[int]) -> None:
+        """The sum over slices of B, each unpacked right before it is read."""
+        writer, (axis,), width = self.writer, self.wanted.reduced, len(widths) * self.tiling.lanes
+        with writer.loop(axis.size // stored.slice) as number:
+            stored.sliced(writer, panel.buffer, axis.size, self.tiling, panel.number, width, number)
+            with writer.loop(stored.slice) as step:
+                a = writer.let("int32", f"{a_base} + ({number} * {stored.slice} + {step}) * {axis.in_a}")
+                b = writer.let("int32", f"{step} * {width}")
+                self._multiply_add(sums, a, f"{panel.buffer}[T.ramp({b}", rows, len(widths))
+
+    def _multiply_add(self, sums: str, a: str, b: str, rows: int, vectors: int) -> None:
+        """One step of the sum; `a` is a text of where its column of A is, `b` the begin of that for its row of B."""
+        writer, lanes = self.writer, self.tiling.lanes
+        with writer.loop(rows, "unroll") as i, writer.loop(vectors, "unroll") as j:
+            place = f"{sums}[{i}, T.ramp({j} * {lanes}, 1, {lanes})]"
+            factor = f"T.broadcast(b0[{a} + {i} * {self.wanted.rows.in_a}], {lanes})"
+            weights = f"{b} + {j} * {lanes}, 1, {lanes})]"
+            writer.line(f"{place} = {self.wanted.arithmetic.multiply_add(place, factor, weights, lanes)}")
 
 
 FOR_READING, IN_L2 = 0, 2

@@ -15,6 +15,18 @@ from .tiling import Tiling
 
 LARGEST_PANEL = 1 << 20
 """Bytes of a panel that are unpacked onto the stack of a thread."""
+LONGEST_SLICE = 64
+"""Steps of a sum that are unpacked at a time where nothing reads them again: they stay in the first-level cache."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Steps of a sum that are unpacked in one go: how many, texts of their block, their first byte, and where they go."""
+
+    steps: int
+    block: str
+    first: str
+    into: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +45,12 @@ class Stored:
     def fits(self, depth: int, tiling: Tiling) -> bool:
         """Whether sums so long are whole blocks of whole bytes, and a panel fits onto the stack."""
         return not depth % self.block and not self.block % self.in_a_byte and 4 * depth * tiling.panel <= LARGEST_PANEL
+
+    @property
+    def slice(self) -> int:
+        """How many steps of a sum are unpacked at a time where nothing reads them again; all are of one block."""
+        sizes = range(min(self.block, LONGEST_SLICE), 0, -1)
+        return next((each for each in sizes if not self.block % each and not each % self.in_a_byte), self.block)
 
     def buffers(self, depth: int, columns: int) -> list[tuple[DType, int]]:
         """Dtypes and sizes of the numbers, the scales, and the zero points, of so many columns in panels."""
@@ -58,24 +76,39 @@ class Stored:
         return target
 
     def _panel(self, writer: Writer, target: str, depth: int, tiling: Tiling, panel: str, width: int) -> None:
-        """One panel of so many columns: block by block, a vector of columns at a time."""
-        blocks, rows = depth // self.block, self.block // self.in_a_byte
-        with writer.loop(blocks) as block, writer.loop(width // tiling.lanes) as vector:
-            of_block = writer.let("int32", f"{panel} * {blocks * tiling.panel} + {block} * {width} + {vector} * {tiling.lanes}")
+        """One panel of so many columns, block by block."""
+        with writer.loop(depth // self.block) as block:
+            chunk = Chunk(self.block, block, f"{block} * {self.block // self.in_a_byte}", f"{block} * {self.block}")
+            self.chunk(writer, target, depth, tiling, panel, width, chunk)
+
+    def sliced(self, writer: Writer, target: str, depth: int, tiling: Tiling, panel: str, width: int, number: str) -> None:
+        """The slice of a panel of so many columns with this number, at the begin of `target`."""
+        block = writer.let("int32", f"{number} * {self.slice} // {self.block}")
+        chunk = Chunk(self.slice, block, f"{number} * {self.slice // self.in_a_byte}", "0")
+        self.chunk(writer, target, depth, tiling, panel, width, chunk)
+
+    def chunk(self, writer: Writer, target: str, depth: int, tiling: Tiling, panel: str, width: int, chunk: Chunk) -> None:
+        """Some steps of a panel of so many columns, a vector of columns at a time."""
+        blocks = depth // self.block
+        with writer.loop(width // tiling.lanes) as vector:
+            of_block = writer.let(
+                "int32", f"{panel} * {blocks * tiling.panel} + {chunk.block} * {width} + {vector} * {tiling.lanes}"
+            )
             scale, zero = (writer.local("float32", tiling.lanes) for _ in range(2))
             with writer.loop(tiling.lanes, "vectorized") as lane:
                 writer.line(f'{scale}[{lane}] = T.Cast("float32", b2[{of_block} + {lane}])')
                 writer.line(f'{zero}[{lane}] = T.Cast("float32", b3[{of_block} + {lane}])')
-            with writer.loop(rows) as row:
-                step = writer.let("int32", f"{block} * {rows} + {row}")
+            with writer.loop(chunk.steps // self.in_a_byte) as row:
+                step = writer.let("int32", f"{chunk.first} + {row}")
                 first = f"{panel} * {depth // self.in_a_byte * tiling.panel} + {step} * {width} + {vector} * {tiling.lanes}"
                 place = writer.let("int32", first)
+                into = writer.let("int32", f"{chunk.into} + {row} * {self.in_a_byte}")
                 with writer.loop(tiling.lanes, "vectorized") as lane:
                     kind = tir_name(DType.U8)
                     number = writer.value(kind, f"b1[{place} + {lane}]")
                     for half in range(self.in_a_byte):
                         own = number if self.bits == 8 else _nibble(number, half)
-                        at = f"({step} * {self.in_a_byte} + {half}) * {width} + {vector} * {tiling.lanes} + {lane}"
+                        at = f"({into} + {half}) * {width} + {vector} * {tiling.lanes} + {lane}"
                         plain = writer.value("float32", f'T.Cast("float32", {own}) - {zero}[{lane}]')
                         writer.line(f"{target}[{at}] = {plain} * {scale}[{lane}]")
 

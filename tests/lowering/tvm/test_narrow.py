@@ -273,7 +273,9 @@ def test_bytes_next_to_what_they_saturate_at(seed: int) -> None:
     assert_equal(made.model(feeds, "y"), feeds)
 
 
-def few_bits(bits: int, columns: int, depth: int, block: int, transposed: bool, scale: Any = np.float32) -> tuple[Any, Feeds]:
+def few_bits(
+    bits: int, columns: int, depth: int, block: int, transposed: bool, scale: Any = np.float32, rows: int = 5
+) -> tuple[Any, Feeds]:
     """A product with weights of few bits, their zero points as they come; and what is fed."""
     chance = np.random.default_rng(columns + depth + block)
     signed = chance.integers(0, 2) == 0
@@ -297,7 +299,7 @@ def few_bits(bits: int, columns: int, depth: int, block: int, transposed: bool, 
     nodes.append(node("DequantizeLinear", ["w", "step", "zero"], ["wide"], axis=lying, block_size=block))
     nodes.append(node("Gemm", ["x", "wide", "c"], ["p"], transB=int(transposed)))
     nodes.append(node("Relu", ["p"], ["y"]))
-    feeds = {"x": whole(5, depth)}
+    feeds = {"x": whole(rows, depth)}
     return of(nodes, feeds, ["y"], {"c": whole(columns, seed=5)}), feeds
 
 
@@ -305,11 +307,13 @@ def few_bits(bits: int, columns: int, depth: int, block: int, transposed: bool, 
 @pytest.mark.parametrize("bits", [4, 8])
 @pytest.mark.parametrize(
     ("columns", "depth", "block", "transposed"),
-    [(37, 64, 16, False), (16, 32, 32, True), (130, 96, 32, True), (5, 24, 8, False), (7, 20, 0, False), (3, 20, 0, True)],
+    [(37, 64, 16, False), (16, 32, 32, True), (130, 96, 32, True), (5, 24, 8, False), (7, 20, 0, False), (3, 192, 0, True)],
     ids=str,
 )
-def test_weights_of_few_bits(bits: int, columns: int, depth: int, block: int, transposed: bool, scale: Any) -> None:
-    message, feeds = few_bits(bits, columns, depth, block, transposed, scale)
+@pytest.mark.parametrize("rows", [1, 70])
+def test_weights_of_few_bits(rows: int, bits: int, columns: int, depth: int, block: int, transposed: bool, scale: Any) -> None:
+    """A single tile of rows unpacks them slice by slice, several tiles a panel at a time."""
+    message, feeds = few_bits(bits, columns, depth, block, transposed, scale, rows)
     assert_equal(message, feeds)
 
 
