@@ -95,8 +95,6 @@ def compile_command(
 
     MODEL may also be a PyTorch program: FILE.py:NAME, a function that returns (module, example_inputs), or a .pt2 file.
     """
-    from irc.ir import UsageError
-
     from .factories import default_place, is_torch_model
     from .models import open_model
 
@@ -108,9 +106,7 @@ def compile_command(
     read = [model, *(each for each in (inputs, calib) if each is not None)]
     _check_place(place, read)
     if html is not None:
-        check_file(html, "--html", *read)
-        if html.resolve() == place.resolve():
-            raise UsageError(f"'{html}' is where the artifact goes", hint="give --html another name")
+        _check_page(html, place, read)
     watching = instruments(dump_ir, print_after, options.load)
     opened = open_model(model, trust_pickle)
     key = _key(model, options) if not (watching or stats) else None
@@ -178,6 +174,15 @@ def _named_alike(model: Path) -> Path:
     if not model.name or model.name == "..":
         raise UsageError(f"'{model}' is a directory", hint="MODEL is a file")
     return model.with_suffix(".irc")
+
+
+def _check_page(page: Path, place: Path, read: Sequence[Path]) -> None:
+    """Refuse a page that cannot be written, or would be written over the artifact at `place`. Raises UsageError."""
+    from irc.ir import UsageError
+
+    check_file(page, "--html", *read)
+    if page.resolve() == place.resolve():
+        raise UsageError(f"'{page}' is where the artifact goes", hint="give --html another name")
 
 
 def _check_place(place: Path, read: Sequence[Path]) -> None:
