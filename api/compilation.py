@@ -74,7 +74,8 @@ def compile(
     `.npz` file, a folder of `.npy` or `.npz` files, or an iterable of dicts from input names to arrays; without it samples are
     made up. `max_error` bounds the distance from the answers in f32 on samples held back, by `metric`: `"l2"` (relative),
     `"cosine"`, `"top1"`; a metric may also be a function of the outputs, arrays by name (and of the labels beside the inputs,
-    where it takes two), to a number that is better high, and `max_drop` bounds how much less it says than in f32.
+    where it takes two), to a number that is better high, and `max_drop` bounds how much less it says than in f32. Of weights of
+    4 bits `block_size` share a scale: 16, 32, 64, 128 or 256, of itself 32.
     `compress` names compressions, `"prune-channels{share=0.3}, low-rank, share-weights"`: each in turn is kept where the error
     stays within the bound (1e-2 where none is given) and the program is faster, with `smaller` also where it is smaller; of one
     whose share is not given the largest within the bound is looked for. `program.manifest.precision` tells what was decided and

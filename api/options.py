@@ -40,6 +40,7 @@ class Options(TypedDict, total=False):
     calib: str | os.PathLike[str] | Iterable[Mapping[str, Any]] | None
     compress: str | None
     smaller: bool
+    block_size: int
 
 
 def compile_options(options: Options) -> CompileOptions:
@@ -87,6 +88,7 @@ def compile_options(options: Options) -> CompileOptions:
         calib=Path(calib) if isinstance(calib, (str, os.PathLike)) else calib,
         compress=compress,
         smaller=smaller,
+        block_size=options.get("block_size"),
     )
     check_precision(chosen)
     return chosen

@@ -19,6 +19,7 @@ from .garbage import collector_paused, trim_heap
 from .graph import Graph, Op, Use, Value, constant_op
 from .infer import make, refresh
 from .location import Location, SourceOrigin, at, parse_origin, via
+from .on_bytes import OnBytes, on_bytes, plain_of
 from .operators import Attribute, EmptyList
 from .reference import Evaluator, evaluate, evaluate_constants, evaluator_of
 from .specialize import parse_dims, parse_shapes, specialize
@@ -53,6 +54,7 @@ __all__ = [
     "Location",
     "MapType",
     "ModelError",
+    "OnBytes",
     "Op",
     "OptionalType",
     "SequenceType",
@@ -89,9 +91,11 @@ __all__ = [
     "evaluator_of",
     "infer",
     "make",
+    "on_bytes",
     "parse_dims",
     "parse_origin",
     "parse_shapes",
+    "plain_of",
     "refresh",
     "save_onnx",
     "schema",

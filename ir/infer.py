@@ -14,6 +14,7 @@ from . import dialect, proto, schema, shapes
 from .diagnostics import ModelError
 from .dims import SymbolicDim
 from .graph import Graph, Op, Value, bodies_of
+from .on_bytes import OnBytes, on_bytes, plain_of
 from .operators import Attribute, EmptyList
 from .tensors import SparseTensor, Tensor
 from .types import (
@@ -55,6 +56,9 @@ def infer(op: Op) -> tuple[Type, ...]:
     own = dialect.definition(op)
     if own is not None:
         return own.infer(op)
+    kind = on_bytes(op)
+    if kind is not None:
+        return _types_on_bytes(op, kind)
     if op.bodies:
         rule = _CONTROL_FLOW.get(op.name) if not op.domain else None
         return rule(op) if rule else (UNKNOWN,) * len(op.results)
@@ -67,6 +71,16 @@ def infer(op: Op) -> tuple[Type, ...]:
                 _cache.clear()
             _cache[key] = known
     return known
+
+
+def _types_on_bytes(op: Op, kind: OnBytes) -> tuple[Type, ...]:
+    """That of the plain op with the dtype of the data, or f32 where the result has no steps."""
+    plain = plain_of(op, kind)
+    made = UNKNOWN if plain is None else infer(plain)[0]
+    data = op.needed(kind.data[0]).type
+    if not isinstance(made, TensorType) or not isinstance(data, TensorType):
+        return (UNKNOWN,) * len(op.results)
+    return (TensorType(made.dtype if op.operand(kind.result) is None else data.dtype, made.shape),)
 
 
 def _cache_key(op: Op) -> object | None:

@@ -134,8 +134,8 @@ def _compile_usual(graph: Graph, job: Job) -> Compiled:
     if isinstance(tuned, Compiled):
         return tuned
     compiled = compile_by_rules(graph, job)
-    known = any(note.endswith(tuned) for note in compiled.notes)
-    return replace(compiled, notes=["nothing was measured" + ("" if known else f": {tuned}"), *compiled.notes])
+    others = [note.removesuffix(f": {tuned}") for note in compiled.notes]  # the reason is said once, and first
+    return replace(compiled, notes=[f"nothing was measured: {tuned}", *others])
 
 
 def _with_variants(

@@ -8,7 +8,7 @@ from irc.ir import UnsupportedError, UsageError, closest
 from irc.runtime import OptionValue
 
 from .engine import Engine, Partial, Tunable
-from .onnxruntime import OnnxRuntime
+from .onnxruntime import OnnxRuntime, check_providers
 from .openvino import OpenVino
 from .options import CompileOptions
 from .targets import Target
@@ -28,10 +28,16 @@ def find_engine(name: str) -> Engine:
 
 
 def choose_engine(options: CompileOptions, target: Target) -> Engine:
-    """The engine asked for, or the usual one. Raises UnsupportedError where it does not serve the target."""
+    """The engine asked for, or the usual one.
+
+    Raises UnsupportedError where it does not serve the target, and UsageError for a provider that does not exist.
+    """
     engine = ENGINES[0] if options.engine is None else find_engine(options.engine)
     serves = engine.serves(target)
     if serves:
+        providers = options.engine_options.get("providers")
+        if engine.name == "onnxruntime" and isinstance(providers, tuple):
+            check_providers(providers)
         return configured(engine, options.engine_options)
     others = [each.name for each in ENGINES if each.serves(target)]
     hint = f"use --engine {others[0]}" if others else "use --target cpu"

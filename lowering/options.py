@@ -21,6 +21,7 @@ class CompileOptions:
     `max_error`, the distance from the answers in f32, or within `max_drop` of what the metric says of those, on samples held
     back from `calib`; a `metric` is one of METRICS by name, or a function of outputs by name, and of labels where it takes two.
     `compress` is a pipeline of compressions, each kept within the same bound where it makes the program faster, or `smaller`.
+    With weights of 4 bits, so many as `block_size` share a scale, usually INT4_BLOCK.
     """
 
     target: str = "cpu"
@@ -44,6 +45,7 @@ class CompileOptions:
     calib: Data | None = None
     compress: str | None = None
     smaller: bool = False
+    block_size: int | None = None
 
     @property
     def has_own_passes(self) -> bool:

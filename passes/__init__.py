@@ -6,6 +6,7 @@ from .codebooks import is_codebook_op, looked_up
 from .compression import PrunedGroup, Pruning, factorize, grams_wanted, prune_channels
 from .fusion import ELEMENTWISE, unfused
 from .instruments import DumpIR, PrintAfter
+from .integer_sums import steps_of_sums
 from .language.examples import example_graphs
 from .manager import Instrument, PassManager, PassRecord, op_count
 from .pipeline import parse_pipeline, pipeline_text
@@ -79,6 +80,7 @@ __all__ = [
     "rule",
     "site_of",
     "sites",
+    "steps_of_sums",
     "unfused",
     "wanted_values",
     "why_not_narrow",

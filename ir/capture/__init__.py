@@ -2,6 +2,6 @@
 
 from .importer import import_model
 from .limits import Limits
-from .onnx_file import Source, capture, file_digest, file_digests, load_onnx
+from .onnx_file import Source, capture, file_digest, file_digests, load_onnx, names_in_file
 
-__all__ = ["Limits", "Source", "capture", "file_digest", "file_digests", "import_model", "load_onnx"]
+__all__ = ["Limits", "Source", "capture", "file_digest", "file_digests", "import_model", "load_onnx", "names_in_file"]

@@ -194,6 +194,16 @@ def capture(model: str | os.PathLike[str] | bytes | onnx.ModelProto, limits: Lim
         return import_model(load_onnx(model, limits))
 
 
+def names_in_file(path: Path) -> tuple[list[str], list[str]]:
+    """The names of the inputs that have to be fed to an ONNX file and of its outputs, in order; no graph is made of it.
+
+    Raises UsageError and ModelError as `load_onnx` does.
+    """
+    graph = load_onnx(path).message.graph
+    defaults = {each.name for each in graph.initializer} | {each.values.name for each in graph.sparse_initializer}
+    return [each.name for each in graph.input if each.name not in defaults], [each.name for each in graph.output]
+
+
 def file_digests(path: Path) -> dict[str, str]:
     """SHA-256 of an ONNX file, under its name, and of the files beside it that its tensors are in, under theirs.
 

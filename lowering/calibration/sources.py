@@ -35,8 +35,8 @@ MOST_KEPT = 1 << 16
 """Samples that an iterable without a length may give before it is taken to be endless."""
 MADE_UP = 32
 """Samples that are made up where none are given."""
-HELD_BACK = 5
-"""One sample of so many is held back, to measure the error on."""
+HELD_BACK, FEWEST_HELD = 5, 4
+"""One sample of so many is held back, to measure the error on, and more of few samples, so that so many are."""
 
 
 _WITH_NAN = frozenset(each.numpy for each in DType if each.is_float or each in (DType.C64, DType.C128))
@@ -88,8 +88,8 @@ class Calibration:
             return self
         return replace(self, indices=[self.indices[i * count // most] for i in range(most)])
 
-    def split(self, every: int = HELD_BACK) -> tuple[Calibration, Calibration]:
-        """What to calibrate with, and what is held back to measure the error: one in `every`, and one of fewer.
+    def split(self) -> tuple[Calibration, Calibration]:
+        """What to calibrate with, and what is held back to measure the error: one in HELD_BACK, of few up to every other.
 
         Samples next to each other are often alike (sorted by class, frames of a film), so they are dealt out in turns. Of one
         sample alone both parts are made, with a warning.
@@ -98,7 +98,7 @@ class Calibration:
         if count == 1:
             warning = "there is one sample: the error is measured on what the model was calibrated with"
             return self, replace(self, warning=f"{self.warning}; {warning}" if self.warning else warning)
-        step = min(every, count)
+        step = min(HELD_BACK, max(2, count // FEWEST_HELD))
         held = [self.indices[i] for i in range(step - 1, count, step)]
         kept = [self.indices[i] for i in range(count) if i % step != step - 1]
         return replace(self, indices=kept), replace(self, indices=held)

@@ -2,5 +2,6 @@
 
 from .engine import OnnxRuntime
 from .package import GPU, Package, install_gpu, package, read_package
+from .providers import check_providers
 
-__all__ = ["GPU", "OnnxRuntime", "Package", "install_gpu", "package", "read_package"]
+__all__ = ["GPU", "OnnxRuntime", "Package", "check_providers", "install_gpu", "package", "read_package"]

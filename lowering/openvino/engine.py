@@ -15,7 +15,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from irc.ir import Emitted, Graph, Op, UnsupportedError, emit
+from irc.ir import Emitted, Graph, Op, UnsupportedError, clone_graph, emit
 from irc.passes import Context, Rule, is_codebook_op, looked_up, unfused
 from irc.runtime import (
     BIN_FILE,
@@ -31,6 +31,7 @@ from irc.runtime import (
 )
 
 from ..engine import YES, EngineFiles, Verdict, weight_view
+from ..opening import is_opened, open_all
 from ..targets import Kind, Target
 from .dynamic import is_found_in_run, with_ranges
 from .halves import PRECISION, is_rounding, without_rounding
@@ -102,7 +103,7 @@ class OpenVino:
         signature = self.takes_signature(graph)
         if not signature:
             raise UnsupportedError(f"OpenVINO does not take the model: {signature.reason}", hint="use --engine onnxruntime")
-        graph, precision = without_rounding(with_ranges(graph), target)
+        graph, precision = without_rounding(with_ranges(_opened(graph)), target)
         emitted = emit(graph)
         with scratch_folder("openvino") as folder:
             try:
@@ -110,6 +111,15 @@ class OpenVino:
             except OSError as error:
                 raise no_scratch(folder.parent, error) from error
         return replace(_with_ops(emitted, files), options={} if precision == "f32" else {PRECISION: precision})
+
+
+def _opened(graph: Graph) -> Graph:
+    """The graph, or a copy with pairs around plain ops in the place of ops on bytes, which OpenVINO may compute otherwise."""
+    if not any(map(is_opened, graph.walk())):
+        return graph
+    copy = clone_graph(graph)
+    open_all(copy)
+    return copy
 
 
 def _converted(emitted: Emitted, folder: Path) -> dict[str, Sequence[bytes | memoryview]]:

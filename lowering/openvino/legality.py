@@ -15,6 +15,7 @@ from typing import Any
 from irc.ir import DType, Op, TensorType, UnknownType, Value, emit
 
 from ..alone import alone
+from ..opening import is_opened, why_not_opened, why_not_plain
 
 TAKEN = frozenset({DType.F32, DType.F16, DType.I64, DType.I32, DType.I8, DType.U8, DType.BOOL})
 """Element types that it computes in, or, for 64-bit integers, that the rules below keep within 32 bits."""
@@ -81,6 +82,8 @@ def why_not(op: Op) -> str:
     """Why OpenVINO is not given `op`, as a clause; empty when it is."""
     if op.bodies:
         return "ops with bodies are left to ONNX Runtime"
+    if is_opened(op):
+        return why_not_opened(op) or why_not_plain(op, why_not)
     for value in (*op.operands, *op.results):
         reason = "" if value is None or _is_exempt(op, value) else _why_not_type(value)
         if reason:

@@ -86,7 +86,7 @@ def _row(text: str, fate: str, judged: Judged | None = None, tried: Try | None =
 def plain(options: CompileOptions) -> CompileOptions:
     """The options of a program by itself: nothing is asked of its precision, and nothing of compression."""
     bounds = replace(options, max_error=None, max_drop=None, metric=None, calib=None)
-    return replace(bounds, precision=None, compress=None, smaller=False)
+    return replace(bounds, precision=None, compress=None, smaller=False, block_size=None)
 
 
 def compress(graph: Graph, job: Job, data: Data, judge: Judge, limit: float, tell: Tell) -> Compressed:

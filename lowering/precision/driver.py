@@ -23,11 +23,12 @@ from .compressing import COMPRESSED, Compressed, compress, plain
 from .data import Data, read_data
 from .findings import recall
 from .judge import Judge, Judged
-from .knowledge import NOTHING
+from .knowledge import NOTHING, Knowledge
+from .learning import TIMES_OBSERVED
 from .learnt import learn
 from .lowered import Forms, as_asked, everywhere, integer_forms, optimized, streamed_forms, with_forms
 from .metrics import METRICS, metric_of
-from .options import DEFAULT_ERROR, Precision
+from .options import DEFAULT_ERROR, INT4_BLOCK, Precision
 from .report import choices_of
 from .search import Search, Subject
 from .tries import IN_F32, Try, byte_count, chosen, closed, timed
@@ -40,9 +41,9 @@ AT_ONCE = (Form.BF16,)
 """Forms that need nothing to be known of the model."""
 FOR_LEARNING = 0.4
 """The part of the time that is left to a search that may go into learning what integers need."""
-FEWEST_LEARNT, TIMES_OBSERVED = 4, 8
-"""Samples that are learnt from at least, and how many runs of the reference one of them takes about as long as."""
-MOST_SENSED = 3
+FEWEST_LEARNT = 4
+"""Samples that are learnt from at least."""
+MOST_SENSED = 2
 """Samples that the error of each kind of contraction by itself is measured on."""
 
 AS_FAR = 1.5
@@ -80,11 +81,12 @@ class _Work:
         self._began = time.monotonic()
         self._model = optimized(self._base, replace(options, opt_level=2))
         self._measures = options.opt_level >= 3 and options.tune_budget > 0
-        self._knowledge = replace(NOTHING, wishes=self._wishes())
+        self._knowledge = self._for_options(NOTHING)
         self._others: Sequence[PrecisionRow] = ()
         self._notes: list[str] = []
         self._name = IN_F32 if self._asked is None else self._asked.value
         self._missed: list[PrecisionRow] = []
+        self._ready: Graph | None = None  # what was judged already: weights of 4 bits take minutes to find
         self._share = FOR_EACH_BESIDE_SEARCH if self._asked is Precision.AUTO else FOR_EACH
 
     def _compress(self) -> Compressed | None:
@@ -108,14 +110,16 @@ class _Work:
         if form is None:
             return self._searched()
         self._model, known = learn(self._model, {form}, self._data.learnt, self._tell)
-        self._knowledge = replace(known, wishes=self._wishes())
+        self._knowledge = self._for_options(known)
         forms = as_asked(self._model, form, self._knowledge)
         if self._limit is None:
             return forms, choices_of(self._model, forms, form, self._knowledge)
-        judged = self._judge.of_graph(with_forms(self._model, forms, self._knowledge))
-        if judged.loss <= self._limit:
-            return forms, choices_of(self._model, forms, form, self._knowledge)
-        return self._in_part(form, judged, self._limit)
+        lowered = with_forms(self._model, forms, self._knowledge)
+        judged = self._judge.of_graph(lowered)
+        if judged.loss > self._limit:
+            return self._in_part(form, judged, self._limit)
+        self._ready = lowered
+        return forms, choices_of(self._model, forms, form, self._knowledge)
 
     def _in_part(self, form: Form, judged: Judged, limit: float) -> tuple[Forms, Sequence[PrecisionChoice]]:
         """What can be had of a form within a bound that it does not keep everywhere; nothing where nothing is measured."""
@@ -130,6 +134,10 @@ class _Work:
         forms = integer_forms(self._knowledge) if form is Form.INT8 else (form,)
         outcome = self._search(time.monotonic() + FOR_SEARCH * self._job.options.tune_budget)(forms).run()
         return outcome.forms, outcome.choices
+
+    def _for_options(self, known: Knowledge) -> Knowledge:
+        """What is known, with what the options and the engine wish."""
+        return replace(known, wishes=self._wishes(), block_size=self._job.options.block_size or INT4_BLOCK)
 
     def _wishes(self) -> frozenset[Wish]:
         """What the engine wishes that runs the program, or of those that race the one with most kernels of lower precision."""
@@ -180,7 +188,7 @@ class _Work:
         samples = self._data.learnt.evenly(count)
         stops = time.monotonic() + FOR_LEARNING * left
         self._model, known = learn(self._model, {Form.INT8}, samples, self._tell, stops)
-        self._knowledge = replace(known, wishes=self._wishes())
+        self._knowledge = self._for_options(known)
 
     def _tell(self, event: str) -> None:
         for instrument in self._job.instruments:
@@ -214,7 +222,8 @@ class _Work:
         if all(form is Form.F32 for form in forms):
             return []
         try:
-            return [self._try(self._name, with_forms(self._model, forms, self._knowledge), self._job)]
+            lowered = with_forms(self._model, forms, self._knowledge) if self._ready is None else self._ready
+            return [self._try(self._name, lowered, self._job)]
         except (UnsupportedError, EngineFailure) as error:
             if not self._missed and self._asked is not Precision.AUTO:
                 raise

@@ -19,17 +19,24 @@ from irc.runtime import ArtifactError, parse_object, read_entry, write_entry
 
 from ..job import Job
 from ..tuning.records import key_of
+from .judge import Judged
 from .knowledge import Knowledge
 
 
 @dataclass
 class Findings:
-    """Errors by `pattern|form`; by engine milliseconds of runs by form or selection, and of patterns by `pattern|form`."""
+    """Errors by `pattern|form`; by engine milliseconds of runs by form or selection, and of patterns by `pattern|form`.
+
+    What the model loses as a whole with the forms of its sites, `judged`, and what programs of selections lose by engine and
+    selection, `programs`, are not kept: it may be by another metric next time.
+    """
 
     key: str
     errors: dict[str, float] = field(default_factory=dict[str, float])
     times: dict[str, dict[str, float]] = field(default_factory=dict[str, dict[str, float]])
     learnt: str = ""
+    judged: dict[tuple[Form, ...], Judged] = field(default_factory=dict[tuple[Form, ...], Judged], compare=False)
+    programs: dict[tuple[str, str], Judged] = field(default_factory=dict[tuple[str, str], Judged], compare=False)
 
     def keep(self) -> None:
         """Keep everything; a cache that cannot be written is no hindrance."""

@@ -1,7 +1,7 @@
 """What integers of 8 bits need to know: a balanced model, ranges of its values, and weights that are rounded for its data.
 
-Law: the balanced model computes what the model computes, up to rounding; an improvement is kept only where it makes the error
-on a few of the samples smaller.
+Law: the balanced model computes what the model computes, up to rounding; an improvement, balancing among them, is kept only
+where it makes the error on a few of the samples smaller.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from irc.passes.precision import (
 from ..calibration import METHODS, Calibration, ChannelExtremes, ChannelMoments, Histogram, Observer, SampleExtents
 from .judge import Judge
 from .knowledge import Array, Knowledge
-from .learning import Tell, gram_observers, observable, show
+from .learning import TIMES_OBSERVED, Tell, gram_observers, observable, show
 from .lowered import as_asked, with_forms
 from .metrics import METRICS
 
@@ -54,33 +54,40 @@ WIDEST_ROUNDED = 1536
 
 @dataclass(frozen=True)
 class Balanced:
-    """A model that computes the same, in which channels are of like size, and what is known of it."""
+    """A model that computes the same, in which channels are of like size where that helps, and what is known of it."""
 
     model: Graph
     knowledge: Knowledge
 
 
 def learn_integers(model: Graph, samples: Calibration, tell: Tell, deadline: float = inf) -> Balanced:
-    """A balanced copy of a model, which stays as it is, and what is known of it.
+    """A copy of a model, which stays as it is, balanced where that helps, and what is known of it.
 
     After `deadline`, a time of `time.monotonic`, no more improvements are tried. Raises UsageError for samples on which the
     model does not run.
     """
-    balanced = clone_graph(model)
-    chosen = quantizable(balanced)
-    _balance(balanced, chosen, samples, tell)
-    chosen = quantizable(balanced)
-    results = wanted_results(balanced, chosen)
-    seen = _Seen(chosen, [*wanted_values(balanced, chosen), *results])
-    show(balanced, seen.observers, samples, tell, "ranges")
-    ranges = seen.ranges(FIRST_METHOD)
-    first = Knowledge(ranges, seen.means, weights=_nearest(chosen), results={value: ranges.pop(value) for value in results})
     judge = Judge(model, list(samples.evenly(MOST_JUDGED)), METRICS["l2"])
+    balanced = _balanced(model, samples, judge, tell, deadline)
+    chosen = quantizable(balanced)
+    seen = _Seen(chosen, [*wanted_values(balanced, chosen), *wanted_results(balanced, chosen)])
+    show(balanced, seen.observers, samples, tell, "ranges")
+    first = _first(balanced, chosen, seen)
 
     def error(knowledge: Knowledge) -> float:
-        return judge.of_graph(with_forms(balanced, as_asked(balanced, Form.INT8, knowledge), knowledge)).error
+        return _error(balanced, knowledge, judge)
 
     return Balanced(balanced, improved(first, _improvements(seen, chosen, first), error, tell, deadline))
+
+
+def _first(graph: Graph, chosen: Sequence[Site], seen: _Seen) -> Knowledge:
+    """What is known before any improvement."""
+    ranges = seen.ranges(FIRST_METHOD)
+    results = {value: ranges.pop(value) for value in wanted_results(graph, chosen)}
+    return Knowledge(ranges, seen.means, weights=_nearest(chosen), results=results)
+
+
+def _error(graph: Graph, knowledge: Knowledge, judge: Judge) -> float:
+    return judge.of_graph(with_forms(graph, as_asked(graph, Form.INT8, knowledge), knowledge)).error
 
 
 def quantizable(graph: Graph) -> list[Site]:
@@ -88,16 +95,41 @@ def quantizable(graph: Graph) -> list[Site]:
     return [site for site in observable(graph) if not why_not_quantized(site)]
 
 
-def _balance(graph: Graph, chosen: Sequence[Site], samples: Calibration, tell: Tell) -> None:
-    """Equalize and smooth a graph, in place."""
+def _balanced(model: Graph, samples: Calibration, judge: Judge, tell: Tell, deadline: float) -> Graph:
+    """A copy of a model, equalized and smoothed where that makes the error smaller and there is time to see."""
+    takes = TIMES_OBSERVED * (len(samples) + 2 * MOST_JUDGED) * judge.seconds
+    if time.monotonic() + takes > deadline:
+        return clone_graph(model)
+    plain, balanced = clone_graph(model), clone_graph(model)
+    if not _balance(balanced, samples, tell) or time.monotonic() >= deadline:
+        return plain
+    few = samples.evenly(MOST_JUDGED)
+    least, found = (_error_at_first(graph, few, judge, tell) for graph in (plain, balanced))
+    tell(f"channels balanced: error {found:.2e} against {least:.2e}")
+    return balanced if found < BETTER * least else plain
+
+
+def _error_at_first(graph: Graph, few: Calibration, judge: Judge, tell: Tell) -> float:
+    """The error of a graph with ranges of a few samples and corrected biases, which help without balance as well."""
+    chosen = quantizable(graph)
+    seen = _Seen(chosen, wanted_values(graph, chosen), widest=0)
+    show(graph, seen.observers, few, tell, "ranges")
+    known = Knowledge(seen.ranges(FIRST_METHOD), seen.means, weights=_nearest(chosen), corrects_biases=True)
+    return _error(graph, known, judge)
+
+
+def _balance(graph: Graph, samples: Calibration, tell: Tell) -> bool:
+    """Equalize and smooth a graph, in place; whether anything changed."""
+    chosen = quantizable(graph)
     axes = _axes(chosen)
     extremes = {value: ChannelExtremes(axis) for value, axis in axes.items()}
     moments = {value: ChannelMoments(axis) for value, axis in axes.items()}
     show(graph, {value: [extremes[value], moments[value]] for value in axes}, samples, tell, "channels")
     largest = {value: each.magnitude for value, each in extremes.items() if each.low is not None}
     squares = {value: moments[value].squares for value in largest}
-    equalize(chosen, largest, squares)
-    smooth(quantizable(graph), largest, squares)
+    equalized = equalize(chosen, largest, squares)
+    smoothed = smooth(quantizable(graph), largest, squares)
+    return bool(equalized or smoothed)
 
 
 def _axes(chosen: Iterable[Site]) -> dict[Value, int]:
@@ -109,13 +141,16 @@ def _axes(chosen: Iterable[Site]) -> dict[Value, int]:
 
 
 class _Seen:
-    """What observers see of the values of sites: histograms, means, how far samples reach, and how data hang together."""
+    """What observers see of the values of sites: histograms, means, how far samples reach, and how data hang together.
 
-    def __init__(self, chosen: Sequence[Site], wanted: Sequence[Value]) -> None:
+    That last is seen of data of up to `widest` channels.
+    """
+
+    def __init__(self, chosen: Sequence[Site], wanted: Sequence[Value], widest: int = WIDEST_ROUNDED) -> None:
         self._histograms = {value: Histogram() for value in wanted}
         self._extents = {source_of(site.data): SampleExtents() for site in chosen if not why_not_dynamic(site)}
         self._moments = {value: ChannelMoments(axis) for value, axis in _axes(chosen).items()}
-        self._grams = gram_observers((site for site in chosen if site.is_weighted), WIDEST_ROUNDED)
+        self._grams = gram_observers((site for site in chosen if site.is_weighted), widest)
 
     @property
     def observers(self) -> Mapping[Value, Sequence[Observer]]:

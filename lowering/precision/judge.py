@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from math import isfinite, sqrt
+from statistics import stdev
 from typing import Any, TypeAlias
 
 from irc.ir import Graph, evaluator_of, trim_heap
@@ -18,10 +20,15 @@ Feeds: TypeAlias = "Mapping[str, Any]"
 
 @dataclass(frozen=True)
 class Judged:
-    """The relative L2 error of answers, and their loss by the metric that was asked for."""
+    """The relative L2 error of answers, and their loss by the metric that was asked for.
+
+    `doubt` is the standard error of that loss over the samples: about how far it is from that on samples like them. Of a single
+    sample it is not known, nor of a user's metric, which is of all samples together; there it is 0.
+    """
 
     error: float
     loss: float
+    doubt: float = 0.0
 
 
 class Judge:
@@ -47,7 +54,15 @@ class Judge:
 
     def _judged(self, got: Answers) -> Judged:
         error = METRICS["l2"].loss(self._wanted, got)
-        return Judged(error, error if self.metric is METRICS["l2"] else self.metric.loss(self._wanted, got))
+        loss = error if self.metric is METRICS["l2"] else self.metric.loss(self._wanted, got)
+        return Judged(error, loss, self._doubt(got) if isfinite(loss) else 0.0)
+
+    def _doubt(self, got: Answers) -> float:
+        """The standard error of the mean of what each sample loses."""
+        if len(got) < 2 or self.metric not in METRICS.values():
+            return 0.0
+        losses = [self.metric.loss([a], [b]) for a, b in zip(self._wanted, got, strict=True)]
+        return stdev(losses) / sqrt(len(losses))
 
     def _answers(self, graph: Graph) -> Answers:
         found = [self._known(dict(zip(graph.output_names, each, strict=True))) for each in answers_of(graph, self._feeds)]

@@ -32,7 +32,7 @@ class Rule:
         found = compared(new, best)
         apart = _milliseconds(abs((best.milliseconds or 0.0) - (new.milliseconds or 0.0)))
         if found.verdict is Verdict.FASTER:
-            return True, f"{apart} faster"
+            return True, f"{share:.0%} smaller, {apart} faster" if shrinks else f"{apart} faster"
         slower = f"{apart} slower" if found.verdict is Verdict.SLOWER else "no faster beyond noise"
         if not shrinks:
             return False, slower if found.verdict is Verdict.SLOWER else self._nothing(slower)

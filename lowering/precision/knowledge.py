@@ -12,6 +12,7 @@ from irc.ir import Graph, Op, Value
 from irc.passes.precision import IntegerWeights, Range
 
 from ..engine import Wish
+from .options import INT4_BLOCK
 
 Array: TypeAlias = "np.ndarray[Any, Any]"
 Known = TypeVar("Known")
@@ -21,7 +22,8 @@ Known = TypeVar("Known")
 class Knowledge:
     """Of values their range, the mean of each channel, the largest magnitude, and the integers that stand for weights.
 
-    `results` are the ranges of what convolutions make and no contraction reads; `wishes` are those of the engine.
+    `results` are the ranges of what convolutions make and no contraction reads; `wishes` are those of the engine,
+    `block_size` the weights of 4 bits that share a scale.
     `grams` has X^T X of the data X [any, rows] of ops; `varying` the ops whose data find their range in each run, with how many
     times as large the error is by one range for all. `corrects_biases` says whether what rounding weights adds to the mean
     of each channel is taken off its bias.
@@ -36,6 +38,7 @@ class Knowledge:
     corrects_biases: bool = False
     results: Mapping[Value, Range] = field(default_factory=dict[Value, Range])
     wishes: frozenset[Wish] = frozenset()
+    block_size: int = INT4_BLOCK
 
     def of_copy(self, graph: Graph, copy: Graph) -> Knowledge:
         """The same of a copy of the graph that it was told of."""

@@ -20,6 +20,9 @@ from .knowledge import Array
 MOST_GRAM_BYTES = 3 << 30
 """The bytes of all Gram matrices together; the widest are left out."""
 
+TIMES_OBSERVED = 8
+"""How many runs of the reference it takes about as long as to see what is in a model on one sample."""
+
 Tell: TypeAlias = Callable[[str], object]
 
 

@@ -6,10 +6,10 @@ Law: the graph itself stays as it is; forms are by the index of a site, which a 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from math import prod
+from math import inf, prod
 from typing import TypeAlias
 
-from irc.ir import DType, Graph, Value, clone_graph
+from irc.ir import DType, Graph, Value, clone_graph, cost_of
 from irc.passes import registry
 from irc.passes.precision import (
     Form,
@@ -42,9 +42,9 @@ ROUNDED = frozenset({Form.BF16, Form.INT8, Form.DYNAMIC_INT8})
 """The forms in which data are at least as coarse as bf16."""
 FEW_ROWS = 8
 """Rows of data up to which a product waits for its weights: two operations a byte of f32 are far below what processors do."""
-INT4_BLOCK = 32
-"""Weights that share a scale."""
-LARGEST_F16 = 65504.0
+LEAST_STREAMED = 0.1
+"""The share of all arithmetic that such products have where their weights are worth a form; that behind a CNN has less."""
+SMALLEST_F16, LARGEST_F16 = 2.0**-14, 65504.0
 F16_MARGIN = 2.0
 """How much larger data may become than what was seen."""
 
@@ -89,7 +89,9 @@ def integer_forms(knowledge: Knowledge) -> tuple[Form, ...]:
 
 def streamed_forms(graph: Graph) -> tuple[Form, ...]:
     """The forms of weights alone that a search may choose from: where rows of data are few, reading weights takes the time."""
-    return (Form.INT8_WEIGHTS,) if any(is_streamed(site) for site in sites(graph)) else ()
+    flops = {site: cost_of(site.op).flops for site in sites(graph)}
+    streamed = sum(count for site, count in flops.items() if is_streamed(site))
+    return (Form.INT8_WEIGHTS,) if streamed and streamed >= LEAST_STREAMED * sum(flops.values()) else ()
 
 
 def is_streamed(site: Site) -> bool:
@@ -122,9 +124,13 @@ def wanted_values_of(site: Site) -> list[Value]:
 
 
 def _why_not_f16(site: Site, known: Knowledge) -> str:
-    largest = max((known.magnitudes.get(value, 0.0) for value in (site.data, site.weights)), default=0.0)
+    seen = [known.magnitudes.get(value, 0.0) for value in (site.data, site.weights)]
+    largest, smallest = max(seen), min((each for each in seen if each > 0), default=inf)
     too_large = f"its data reach {largest:.1e}, and f16 ends at {LARGEST_F16:.0f}"
-    return why_not_narrow(site, DType.F16) or (too_large if F16_MARGIN * largest > LARGEST_F16 else "")
+    if F16_MARGIN * largest > LARGEST_F16:
+        return why_not_narrow(site, DType.F16) or too_large
+    too_small = f"its data reach {smallest:.1e}, and f16 has fewer digits below {SMALLEST_F16:.1e}"
+    return why_not_narrow(site, DType.F16) or (too_small if smallest < SMALLEST_F16 else "")
 
 
 def _to_int8(graph: Graph, chosen: list[Site], known: Knowledge) -> None:
@@ -150,7 +156,7 @@ def _to_int8_weights(graph: Graph, chosen: list[Site], known: Knowledge) -> None
 
 
 def _to_int4_weights(graph: Graph, chosen: list[Site], known: Knowledge) -> None:
-    quantize_weights(graph, chosen, 4, INT4_BLOCK, compensation=known.grams)
+    quantize_weights(graph, chosen, 4, known.block_size, compensation=known.grams)
 
 
 def _to_bf16(graph: Graph, chosen: list[Site], known: Knowledge) -> None:

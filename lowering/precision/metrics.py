@@ -15,6 +15,7 @@ import numpy as np
 
 from irc.ir import UsageError, closest
 
+from ..calibration.layouts import LABELS
 from .options import Score
 
 Array: TypeAlias = "np.ndarray[Any, Any]"
@@ -69,12 +70,41 @@ def metric_of(asked: str | Score | None, labels: Answers = ()) -> Metric:
 
 
 def _drop_of(score: Score, labels: Answers) -> Loss:
-    beside = (joined(labels),) if _takes_two(score) else ()
+    beside = (_Arrays(joined(labels), "label"),) if _takes_two(score) else ()
 
     def drop(wanted: Answers, got: Answers) -> float:
         return _scored(score, wanted, *beside) - _scored(score, got, *beside)
 
     return drop
+
+
+class _Arrays(dict[str, Any]):
+    """Arrays by name for a user's function; one that is not there is told of by what it was to be: an output, or a label."""
+
+    def __init__(self, arrays: Mapping[str, Any], kind: str) -> None:
+        super().__init__(arrays)
+        self.kind = kind
+
+    def __missing__(self, name: object) -> Any:
+        raise _NoArrayError(name, self)
+
+
+class _NoArrayError(KeyError):
+    """Still a KeyError: the function may try one name after another."""
+
+    def __init__(self, name: object, arrays: _Arrays) -> None:
+        super().__init__(name)
+        self.arrays = arrays
+
+    def sentence(self, metric: str) -> tuple[str, str]:
+        """What is wrong, and the way out."""
+        kind, known = self.arrays.kind, ", ".join(self.arrays)
+        place = {"label": "beside the samples", "output": "among those of the model"}[kind]
+        none = f"there are none: --calib takes arrays called {', '.join(LABELS)} beside those for the inputs"
+        return (
+            f"the metric {metric} asks for the {kind} {self.args[0]!r}, which is not {place}",
+            f"there is {known}" if known else none,
+        )
 
 
 def _takes_two(score: Score) -> bool:
@@ -89,7 +119,10 @@ def _scored(score: Score, answers: Answers, *beside: Mapping[str, Any]) -> float
     """What a user's function says of answers. Raises UsageError where it fails or says no number."""
     name = getattr(score, "__name__", "metric")
     try:
-        found = float(score(joined(answers), *beside))
+        found = float(score(_Arrays(joined(answers), "output"), *beside))
+    except _NoArrayError as error:
+        message, hint = error.sentence(name)
+        raise UsageError(message, hint=hint) from error
     except Exception as error:  # whatever the user's function raises, it is the function that has to be mended
         hint = "it gets the outputs for the samples held back, arrays by name, and the labels beside them where it takes two"
         raise UsageError(f"the metric {name} failed: {type(error).__name__}: {error}", hint=hint) from error
@@ -143,13 +176,23 @@ def _share_of_others(wanted: Sequence[Any], got: Sequence[Any]) -> float:
 def _relative_l2(wanted: Sequence[Array], got: Sequence[Array]) -> float:
     gap = norm = 0.0
     for a, b in zip(wanted, got, strict=True):
-        x, y = a.astype(np.float64), b.astype(np.float64)
-        same = (x == y) | (np.isnan(x) & np.isnan(y))
-        gap += float(np.square(np.where(same, 0.0, x - y)).sum())
-        norm += float(np.square(x[np.isfinite(x)]).sum())
+        more, size = _squares(a, b)
+        gap, norm = gap + more, norm + size
     if not isfinite(gap):
         return float("inf")  # NaN or Inf lie elsewhere
     return sqrt(gap / norm) if norm else sqrt(gap)
+
+
+def _squares(wanted: Array, got: Array) -> tuple[float, float]:
+    """The sums of squares of the differences and of what is wanted; NaN and Inf at the same places do not count."""
+    x, y = wanted.astype(np.float64).reshape(-1), got.astype(np.float64).reshape(-1)
+    with np.errstate(invalid="ignore"):
+        size, apart = float(np.vdot(x, x)), y - x
+    gap = float(np.vdot(apart, apart))
+    if isfinite(gap) and isfinite(size):
+        return gap, size
+    same = (x == y) | (np.isnan(x) & np.isnan(y))
+    return float(np.square(np.where(same, 0.0, x - y)).sum()), float(np.square(x[np.isfinite(x)]).sum())
 
 
 def _one_minus_cosine(wanted: Sequence[Array], got: Sequence[Array]) -> float:

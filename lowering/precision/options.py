@@ -22,6 +22,10 @@ to a number that is better high."""
 Data: TypeAlias = "str | Path | Iterable[Mapping[str, Any]]"
 """Samples to calibrate with: an `.npz` file, a folder, or dicts of what a program is fed."""
 
+INT4_BLOCK = 32
+"""Weights of 4 bits that share a scale where nothing is said: GGUF's block, and one that all engines have kernels for."""
+BLOCK_SIZES = (16, 32, 64, 128, 256)
+"""How many there may be: those of ONNX Runtime's `MatMulNBits`."""
 DEFAULT_ERROR = 1e-2
 """The error that `auto` keeps where nothing is said: about what half-precision kernels make of a deep model."""
 
@@ -57,6 +61,11 @@ def check_precision(options: CompileOptions) -> None:
     if options.smaller and options.compress is None:
         hint = "add --compress share-weights"
         raise UsageError("--smaller is about compression, and none is asked for", hint=hint)
+    if options.block_size is not None and options.precision is not Precision.INT4_WEIGHTS:
+        raise UsageError("--block-size is about weights of 4 bits, and none are asked for", hint="add --precision int4-weights")
+    if options.block_size not in (None, *BLOCK_SIZES):
+        text = f"{options.block_size!r} is nothing that --block-size can be"
+        raise UsageError(text, hint=f"use one of {', '.join(map(str, BLOCK_SIZES))}")
     if options.precision is None and options.compress is None:
         given = {"a bound on the error": options.max_error, "a bound on the drop": options.max_drop, "a metric": options.metric}
         named = [name for name, value in {**given, "data to calibrate with": options.calib}.items() if value is not None]

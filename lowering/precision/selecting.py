@@ -23,7 +23,8 @@ LITTLE = 0.25
 class Option:
     """A form for all sites of a pattern: milliseconds that it saves, of `whole` in f32, and the error that it alone makes.
 
-    `conversions` are the kernels that do nothing but convert for it.
+    `conversions` are the kernels that do nothing but convert for it. An error that is not known is infinite, and `share` what
+    it is taken for: a share of what the form makes everywhere.
     """
 
     pattern: str
@@ -32,6 +33,12 @@ class Option:
     error: float
     whole: float = 0.0
     conversions: int = 0
+    share: float = inf
+
+    @property
+    def expected(self) -> float:
+        """The error, or what it is taken for."""
+        return self.share if self.error == inf else self.error
 
     @property
     def pays(self) -> bool:
@@ -67,8 +74,8 @@ def _step(option: Option, taken: Mapping[str, Option]) -> tuple[float, float]:
     """What an option saves beyond what its pattern has, and the square of the error that it adds."""
     before = taken.get(option.pattern)
     if before is None:
-        return option.saved, option.error**2
-    return option.saved - before.saved, option.error**2 - before.error**2
+        return option.saved, option.expected**2
+    return option.saved - before.saved, option.expected**2 - before.expected**2
 
 
 def fastest(options: Iterable[Option]) -> dict[str, Option]:

@@ -5,7 +5,7 @@ Law: among the first candidates is what a user would do by hand with each engine
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from irc.passes import LEVELS, catalogue_by_topic, pipeline_text
@@ -44,18 +44,26 @@ class Candidate:
         return replace(asked, engine=self.engine.name, passes=passes, disable=asked.disable | self.without)
 
 
+KERNELS_OF_LOWER_PRECISION = tuple(engine.name for engine in reversed(ENGINES))
+"""The engines by how many kernels of lower precision they have, that with most of them first."""
+
+
 def usable_engines(target: Target) -> list[Engine]:
     """The engines whose programs for a target run here."""
     return [engine for engine in ENGINES if engine.serves(target) and engine.runs(target)]
 
 
-def first_candidates(options: CompileOptions, target: Target) -> Iterator[Candidate]:
-    """Each engine that serves the target with irc's graph, then each with the user's own, then settings that may pay."""
+def first_candidates(options: CompileOptions, target: Target, preferred: Sequence[str] = ()) -> Iterator[Candidate]:
+    """Each engine that serves the target with irc's graph, then each with the user's own, then settings that may pay.
+
+    Engines that are `preferred` come first, for where there is no time for all.
+    """
     engines = (
         [e for e in ENGINES if e.serves(target) and e.runs(target)] if options.engine is None else [find_engine(options.engine)]
     )
     if set(options.engine_options) - {"threads"}:
         engines = engines[:1]  # its settings mean nothing to another engine
+    engines.sort(key=lambda each: preferred.index(each.name) if each.name in preferred else len(preferred))
     for engine in engines:
         for setting in engine.settings(2, target)[:1]:
             yield Candidate(engine.name, engine, setting)

@@ -15,7 +15,7 @@ from ..compiled import Compiled, Timing
 from ..job import Job
 from ..verification import Agreement, Probe, allowing, check, probe_of
 from .building import Builder, Built
-from .candidates import first_candidates, named
+from .candidates import KERNELS_OF_LOWER_PRECISION, first_candidates, named
 from .records import Record, keep, key_of, recall
 from .search import Search, why_not_measurable
 
@@ -41,7 +41,9 @@ def tune(graph: Graph, job: Job) -> Compiled | str:
         if known is not None:
             return known
         note = "what was measured before does not hold any more, so it was measured again"
-    found = Search(builder, pristine, probe, deadline, job.instruments).run(first_candidates(options, target))
+    preferred = KERNELS_OF_LOWER_PRECISION if job.allowance else ()
+    candidates = first_candidates(options, target, preferred)
+    found = Search(builder, pristine, probe, deadline, job.instruments).run(candidates)
     if isinstance(found, str):
         return found
     start = time.perf_counter()

@@ -10,25 +10,31 @@ from dataclasses import dataclass
 
 from irc.ir import Op, Value
 
+from .concluding import rules_behind_sums
 from .expressions import Tree
 from .kernel import Writer
 from .lowerer import Lowerer
 from .places import Buffer, Place
+from .pointwise import Rule
 from .regions import Region
 from .rows import Behind
-from .scaling import rule_behind_sums
+from .scaling import rule_of
 from .trees import evaluate_tree
 from .views import View
 
 
 @dataclass(frozen=True, slots=True)
 class Finish:
-    """Where the result of a region goes, what the ops behind its main op read, and where the main op's own result is kept."""
+    """Where the result of a region goes, what the ops behind its main op read, and where the main op's own result is kept.
+
+    `rule` says how the ops are written.
+    """
 
     region: Region
     target: Place
     operands: Sequence[Place] = ()
     kept: Place | None = None
+    rule: Callable[[Op], Rule] = rule_of
 
     def behind(self, seen: Callable[[View], View]) -> Behind | None:
         """What a kernel does behind its results, whose views are as `seen` has them; None where that is nothing."""
@@ -39,7 +45,7 @@ class Finish:
         shape, names = self.target.view.shape, (tree.seed, *tree.leaves)
 
         def body(writer: Writer, given: Sequence[str]) -> str:
-            return tree.evaluate(writer, dict(zip(names, given, strict=True)), rule_behind_sums)
+            return tree.evaluate(writer, dict(zip(names, given, strict=True)), self.rule)
 
         operands = [(place.dtype, seen(place.view.broadcast(shape))) for place in self.operands]
         return Behind(self.target.dtype, operands, body, None if self.kept is None else seen(self.kept.view))
@@ -69,7 +75,8 @@ def finish_of(lowerer: Lowerer, region: Region, like: Place | None = None) -> Fi
         return lowerer.fresh(result) if like is None else lowerer.fresh_like(result, [like])
 
     kept = fresh(main) if region.keeps else None
-    return Finish(region, fresh(main if tree is None else tree.result), operands, kept)
+    target = fresh(main if tree is None else tree.result)
+    return Finish(region, target, operands, kept, rules_behind_sums(lowerer.machine.features))
 
 
 def apart(lowerer: Lowerer, region: Region, lower: Callable[[Lowerer, Region], None]) -> None:

@@ -2,7 +2,7 @@
 
 Law: floats become integers as ONNX Runtime's do on x86: towards zero, and the least i32 (or i64 for i64) where there is no such
 integer, as for NaN; narrower integers keep the low bits of the i32. So 300.0 is 44 as an u8, and 1e10 and NaN are 0. f32 is
-made bf16 by rounding to the nearest, of two to the even one; NaN stays NaN.
+made bf16 by rounding to the nearest, of two to the even one, denormals too; NaN stays NaN.
 """
 
 from __future__ import annotations

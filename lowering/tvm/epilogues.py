@@ -10,14 +10,16 @@ from dataclasses import dataclass, field, replace
 
 from irc.ir import DType, Op, Value
 
+from .concluding import rules_behind_sums
 from .contraction import Epilogue
 from .expressions import Tree
 from .inplace import lies_as
 from .kernel import Writer, literal, tir_name
 from .lowerer import Lowerer
 from .places import Buffer, Place
+from .pointwise import Rule
 from .regions import Region
-from .scaling import rule_behind_sums
+from .scaling import rule_of
 from .trees import evaluate_tree
 from .views import View
 
@@ -109,6 +111,7 @@ class Sums:
     """What is made of sums: of bytes they are rescaled; they are scaled, what is `added` comes to them, then the ops of a tree.
 
     The operands are those of `rescaled`, of `added`, then the streams; buffer `first` of the kernel is the first of them.
+    `rule` says how the ops are written.
     """
 
     added: Sequence[tuple[Stream, float]] = ()
@@ -117,6 +120,7 @@ class Sums:
     scale: float = 1.0
     first: int = 2
     rescaled: Rescaled | None = None
+    rule: Callable[[Op], Rule] = rule_of
 
     def epilogue(self) -> Epilogue | None:
         """The same for an element; None where nothing is done."""
@@ -140,7 +144,7 @@ class Sums:
         for number, stream in enumerate(self.streams, start=first + len(self.added)):
             assert stream.value is not None
             names[stream.value] = self._read(writer, stream, number, place, column)
-        return self.tree.evaluate(writer, names, rule_behind_sums)
+        return self.tree.evaluate(writer, names, self.rule)
 
     def _read(self, writer: Writer, stream: Stream, number: int, place: str, column: str) -> str:
         assert stream.index is not None
@@ -223,4 +227,5 @@ def ending_of(
         streams, target = [], allocate(op.result)
         reader = read(target)
     ready = tuple((readable(lowerer, reader, each.place, target, op), each.scale) for each in added)
-    return Ending(target, Sums(ready, tuple(streams), fused, scale, first), tree if fused is None else None)
+    sums = Sums(ready, tuple(streams), fused, scale, first, rule=rules_behind_sums(lowerer.machine.features))
+    return Ending(target, sums, tree if fused is None else None)

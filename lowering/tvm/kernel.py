@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -56,6 +56,10 @@ class Kernel:
         return self.source.replace("{name}", self.name)
 
 
+Instruction = Callable[[int], tuple[str, str]]
+"""The name and LLVM's text of a function of vectors of f32 of so many lanes, of numbers where it is one."""
+
+
 @dataclass
 class _Lanes:
     """The vectorized loop that is being written: its variable and extent, the line that opens it and how deep that is."""
@@ -79,6 +83,7 @@ class Writer:
     _depth: int = 1
     _count: int = 0
     _lanes: _Lanes | None = None
+    _support: dict[str, None] = field(default_factory=dict[str, None])
 
     def buffer(self, dtype: DType, size: int) -> str:
         """The name of one more buffer behind a pointer, of `size` elements; pointers are passed in the order of these calls."""
@@ -107,16 +112,32 @@ class Writer:
         `let` is for indices: TVM's analyzer puts what a let stands for in the place of each of its uses, over and over, and
         takes (x + c) - c for x. A register array, of as many elements as a vectorized loop around it has turns, stops that.
         """
-        name = self.fresh("r")
-        lanes = self._lanes
+        element = self._element(kind)
+        self.line(f"{element} = {expression}")
+        return element
+
+    def at_once(self, kind: str, instruction: Instruction, *operands: str) -> str:
+        """The value, of TVM's dtype `kind`, that an instruction makes of f32 operands, all lanes of a vector at once.
+
+        TVM would call a function turn by turn. In addresses of register arrays is nothing of a turn, so it calls this one once.
+        """
+        arrays = [self.value("float32", each) for each in operands]
+        result = self._element(kind)
+        name, text = instruction(1 if self._lanes is None else int(self._lanes.extent))
+        self._support[text] = None
+        places = ", ".join(f"T.address_of({each.partition('[')[0]}[0])" for each in (*arrays, result))
+        self.line(f'T.evaluate(T.call_extern("int32", "{name}", {places}))')
+        return result
+
+    def _element(self, kind: str) -> str:
+        """An element of a new register array: that of the turn of the vectorized loop, or the only one."""
+        name, lanes = self.fresh("r"), self._lanes
         if lanes is None:
             self.line(f'{name} = T.alloc_buffer((1,), "{kind}", scope="local")')
-            self.line(f"{name}[0] = {expression}")
             return f"{name}[0]"
         array = f'{name} = T.alloc_buffer(({lanes.extent},), "{kind}", scope="local")'
         self._lines.insert(lanes.line, "    " * lanes.depth + array)
         lanes.line += 1
-        self.line(f"{name}[{lanes.variable}] = {expression}")
         return f"{name}[{lanes.variable}]"
 
     def line(self, text: str) -> None:
@@ -154,7 +175,8 @@ class Writer:
         """What has been written; the number of the task is `task`."""
         head = f"def {{name}}(task: T.int32, {', '.join(self._parameters)}):"
         attributes = f'    T.func_attr({{"global_symbol": "{{name}}"{_APART}}})'
-        lines = ["@T.prim_func(s_tir=True)", head, attributes, *self._buffers, *self._lines]
+        support = [f'    T.attr(0, "pragma_import_llvm", {text!r})' for text in self._support]
+        lines = ["@T.prim_func(s_tir=True)", head, attributes, *self._buffers, *support, *self._lines]
         return Kernel("\n".join(lines) + "\n", tasks, len(self._parameters), flops)
 
 

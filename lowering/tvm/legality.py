@@ -7,12 +7,12 @@ from collections.abc import Callable, Mapping
 from irc.ir import DType, Op, TensorType, Value
 from irc.passes import is_codebook_op
 
+from ..opening import is_opened, why_not_opened, why_not_plain
 from . import attention_plan, pointwise, reductions
 from .expressions import dtype_of, shape_of
 from .foreign import FOREIGN, why_not_foreign
 from .movement import MOVEMENT
 from .narrow import is_known
-from .opening import OPENED, why_not_opened
 from .pointwise import HALF_TOO, POINTWISE
 from .quantizing import why_not_quantized
 from .scattering import why_not_indexed
@@ -33,8 +33,8 @@ def why_not(op: Op) -> str:
     """Why there is no kernel for `op`, as a clause; empty where there is one, or none is needed."""
     if is_known(op) or is_codebook_op(op):
         return ""
-    if op.qualified_name in OPENED:
-        return why_no_step(op) or why_not_opened(op)
+    if is_opened(op):
+        return why_no_step(op) or why_not_opened(op) or why_not_plain(op, why_not_ours)
     if reason := why_no_step(op):
         return reason
     if has_halves(op) and op.qualified_name not in HALF_TOO | MOVEMENT.keys() | {"Concat"}:

@@ -80,7 +80,7 @@ def _exp_fraction(writer: Writer, x: str, count: str) -> str:
     """e**(x - count ln 2)."""
     rest = writer.value("float32", f"{count} * {_f32(-_LN2_HIGH)} + {x}")
     rest = writer.value("float32", f"{count} * {_f32(-_LN2_LOW)} + {rest}")
-    return _horner(writer, rest, _EXP)
+    return horner(writer, rest, _EXP)
 
 
 def sigmoid(writer: Writer, x: str) -> str:
@@ -166,7 +166,7 @@ def _log_sum(writer: Writer, exponent: str, f: str) -> str:
     """e ln 2 + log(1 + f), the small terms first."""
     turns = writer.value("float32", f'T.Cast("float32", {exponent})')
     square = writer.value("float32", f"{f} * {f}")
-    curve = _horner(writer, f, _LOG)
+    curve = horner(writer, f, _LOG)
     small = writer.value("float32", f"{turns} * {_f32(_LN2_LOW)} + {curve} * {square}")
     return writer.value("float32", f"{turns} * {_f32(_LN2_HIGH)} + ({f} + {small})")
 
@@ -190,7 +190,7 @@ def _odd_ratio(writer: Writer, x: str, end: float, numerator: Sequence[float], d
     A ratio takes fewer instructions than one polynomial, and the divider works beside the multipliers.
     """
     square = at_most(writer, writer.value("float32", f"{x} * {x}"), end**2)
-    above, below = _horner(writer, square, numerator), _horner(writer, square, denominator)
+    above, below = horner(writer, square, numerator), horner(writer, square, denominator)
     ratio = writer.value("float32", f"{x} * {above} / {below}")
     return at_least(writer, at_most(writer, ratio, 1.0), -1.0)
 
@@ -245,8 +245,8 @@ def _circular(writer: Writer, x: str, shift: int) -> str:
         "int32", f'T.Cast("int32", T.Select({_is_finite(x)}, {four}, {literal(0.0, "float64")})) + {_i32(shift)}'
     )
     square = writer.value("float32", f"{rest} * {rest}")
-    sine = writer.value("float32", f"{rest} * {_horner(writer, square, _SIN)}")
-    cosine = _horner(writer, square, _COS)
+    sine = writer.value("float32", f"{rest} * {horner(writer, square, _SIN)}")
+    cosine = horner(writer, square, _COS)
     picked = writer.value("float32", f"T.Select(T.bitwise_and({quadrant}, {_i32(1)}) == {_i32(0)}, {sine}, {cosine})")
     sign = f"T.shift_left(T.bitwise_and({quadrant}, {_i32(2)}), 30)"
     return writer.value("float32", _float(f"T.bitwise_xor({_bits(picked)}, {sign})"))
@@ -292,13 +292,13 @@ def _power_of_positive(writer: Writer, x: str, y: str) -> str:
     m = writer.value("float64", f'T.reinterpret("float64", {bits} - T.shift_left({exponent}, {_i64(52)}))')
     one = literal(1.0, "float64")
     s = writer.value("float64", f"({m} - {one}) / ({m} + {one})")
-    curve = _horner(writer, writer.value("float64", f"{s} * {s}"), _LOG2, "float64")
+    curve = horner(writer, writer.value("float64", f"{s} * {s}"), _LOG2, "float64")
     logarithm = f'({s} * {curve} + T.Cast("float64", {exponent}))'
     product = writer.value("float64", f'T.Cast("float64", {y}) * {logarithm}')
     product = writer.value("float64", _at_most_text(product, 300.0, "float64"))
     product = writer.value("float64", _at_least_text(product, -300.0, "float64"))
     turns = writer.value("float64", f"T.floor({product} + {literal(0.5, 'float64')})")
-    fraction = _horner(writer, writer.value("float64", f"{product} - {turns}"), _EXP2, "float64")
+    fraction = horner(writer, writer.value("float64", f"{product} - {turns}"), _EXP2, "float64")
     count = f'T.Cast("int64", T.Cast("int32", T.Select({_is_nan(y)}, {literal(0.0, "float64")}, {turns})))'
     scale = f'T.reinterpret("float64", T.shift_left({count} + {_i64(1023)}, {_i64(52)}))'
     return writer.value("float32", f'T.Cast("float32", {fraction} * {scale})')
@@ -325,7 +325,7 @@ def _at_least_text(x: str, bound: float, kind: str) -> str:
     return f"T.Select({literal(bound, kind)} > {x}, {literal(bound, kind)}, {x})"
 
 
-def _horner(writer: Writer, x: str, coefficients: Sequence[float], kind: str = "float32") -> str:
+def horner(writer: Writer, x: str, coefficients: Sequence[float], kind: str = "float32") -> str:
     """A polynomial whose highest coefficient comes first."""
     result = literal(coefficients[0], kind)
     for coefficient in coefficients[1:]:

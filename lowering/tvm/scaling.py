@@ -1,7 +1,7 @@
 """QuantizeLinear and DequantizeLinear by one scale, element by element; those by axis or block are in `quantizing`.
 
 Law: quotients are rounded to the nearest even integer and held to the range of the result, in which NaN is the least, as ONNX
-Runtime does it on x86. Behind a sum, whose rounding is its own, a quotient may be off by a bit of its own.
+Runtime does it on x86. By QUANTIZED_SUM a quotient may be off by a bit of its own.
 """
 
 from __future__ import annotations
@@ -89,12 +89,8 @@ def _quantized_sum(e: Element) -> str:
     return e.writer.value(kind, _whole(e.writer, kind, quotient, rest))
 
 
-def rule_behind_sums(op: Op) -> Rule:
-    """As `rule_of`, for what has the rounding of a sum anyway: a product with the reciprocal of a scale, not a quotient."""
-    return _QUANTIZED_SUM if is_scaled(op) and op.is_a("QuantizeLinear") else rule_of(op)
-
-
-_QUANTIZED_SUM = Rule(_quantized_sum, frozenset({DType.F32}), slice(0, 1))
+QUANTIZED_SUM = Rule(_quantized_sum, frozenset({DType.F32}), slice(0, 1))
+"""A QuantizeLinear behind a sum, by a product with the reciprocal of its scale."""
 
 
 def is_pointwise(op: Op | None) -> bool:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
+
+import numpy as np
 
 from irc.ir import EvaluationError, Evaluator, Graph
 
 from ..base import Contract
+from ..integer_sums import moved_half_a_step
 from .feeds import Feed
 from .judging import (
     ERROR_GROWTH,
     SENSITIVITY,
     WIDE_TOLERANCE,
+    Array,
     Gap,
     apart,
     bits_apart,
@@ -70,10 +74,22 @@ class Sides:
         """How result `index` differs beyond what the contract allows, or None."""
         if contract is Contract.EXACT:
             return self._bits_apart(index, wanted, got, feed)
-        gap = apart(wanted, got, finite_inputs=not feed.special)
+        gap = self._gap_beyond_steps(index, wanted, got, feed)
         if gap.distance <= tolerance(wanted):
             return None
         return gap if self._is_no_rounding(index, wanted, got, gap, feed) else None
+
+    def _gap_beyond_steps(self, index: int, wanted: Any, got: Any, feed: Feed) -> Gap:
+        """How far result `index` is off, beyond half a step where it is a sum of products of integers.
+
+        Arithmetic on integers holds such sums as multiples of the step, so what is added to them is rounded to one: that is its
+        last bit, and below it is only rounding, however large it looks beside a sum that happens to be near 0. In f64 it shows,
+        too, as no other rounding does. A gap of a whole step is none of rounding, and is seen.
+        """
+        maker = self._region.old[index].op
+        if maker is not None and isinstance(wanted, np.ndarray) and isinstance(got, np.ndarray):
+            got = moved_half_a_step(cast("Array", got), cast("Array", wanted), maker)
+        return apart(wanted, got, finite_inputs=not feed.special)
 
     def _bits_apart(self, index: int, wanted: Any, got: Any, feed: Feed) -> Gap | None:
         """How bits differ that the reference does not leave open."""
@@ -99,14 +115,13 @@ class Sides:
         Both sides in f64 tell; with only the old side in f64, whether the new one is about as near to it as the old one;
         without either, what the last bits of the inputs do to the old one.
         """
-        finite = not feed.special
         truth = self._in_f64(0, feed)
         other = self._in_f64(1, feed) if truth is not None else None
         if truth is not None and other is not None:
-            return apart(truth[index], other[index], finite_inputs=finite).distance > WIDE_TOLERANCE
+            return self._gap_beyond_steps(index, truth[index], other[index], feed).distance > WIDE_TOLERANCE
         if truth is not None:
             exact = narrowed(truth[index], wanted)
-            mine, its = (apart(exact, result, finite_inputs=finite).distance for result in (wanted, got))
+            mine, its = (self._gap_beyond_steps(index, exact, result, feed).distance for result in (wanted, got))
             return its > max(tolerance(wanted), ERROR_GROWTH * mine)
         if feed.special:
             return True

@@ -5,10 +5,10 @@ from .dynamic import LEAST_GAIN, QuantizeDynamically, gain, quantize_dynamically
 from .equalizing import equalize
 from .integers import IntegerWeights, integer_weights
 from .narrowing import NARROW, Narrow, narrow, narrow_attention, put_after, why_not_narrow
-from .quantizing import quantize, source_of, wanted_results, wanted_values, why_not_quantized
+from .quantizing import quantize, wanted_results, wanted_values, why_not_quantized
 from .ranges import Range
 from .rounding import covariance, rounded_weights
-from .sites import Form, Site, pattern, patterns, site_of, sites
+from .sites import Form, Site, is_lowering, pattern, patterns, site_of, sites, source_of
 from .smoothing import smooth
 from .weights import QuantizeWeights, quantize_weights, why_not_quantized_weights
 
@@ -27,6 +27,7 @@ __all__ = [
     "equalize",
     "gain",
     "integer_weights",
+    "is_lowering",
     "narrow",
     "narrow_attention",
     "pattern",

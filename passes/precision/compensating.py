@@ -25,6 +25,8 @@ DAMPINGS = (0.1, 1.0, 8.0)
 DAMPING = 3.0
 """The one that does no harm with about as many rows of data as there are weights in a column, where none can be tried."""
 _TRIED_COLUMNS = 64
+_HALVED = 64
+"""Rows of half a matrix, below which halving it gains nothing."""
 
 
 @dataclass(frozen=True)
@@ -41,12 +43,28 @@ class Curvature:
         mean = float(np.trace(hessian)) / len(hessian) or 1.0
         damped = hessian / mean + damping * np.eye(len(hessian))
         # With the order of the rows turned around, the lower factor of H is the inverse of what is wanted, turned around.
-        factor = np.linalg.inv(np.linalg.cholesky(damped[::-1, ::-1]))[::-1, ::-1]
-        return Curvature(damped, np.ascontiguousarray(factor))
+        return Curvature(damped, np.ascontiguousarray(_inverse_factor(damped[::-1, ::-1])[::-1, ::-1]))
 
     def error(self, off: Floats) -> Floats:
         """e^T H e of each column of errors [rows, columns]."""
         return np.einsum("rc,rc->c", off, self.hessian @ off)
+
+
+def _inverse_factor(matrix: Floats) -> Floats:
+    """L^-1 of a positive definite matrix L L^T, by halves of it, so that almost all of it is products of matrices.
+
+    Of [[A, B^T], [B, C]] with A = L L^T the lower left of the factor is M = B L^-T, and what is left for the other half is
+    C - M M^T (Golub and Van Loan, Matrix Computations, section 4.2).
+    """
+    half = len(matrix) // 2
+    if half < _HALVED:
+        return np.linalg.inv(np.linalg.cholesky(matrix))
+    inverse = np.zeros(matrix.shape)
+    inverse[:half, :half] = first = _inverse_factor(matrix[:half, :half])
+    lower = matrix[half:, :half] @ first.T
+    inverse[half:, half:] = second = _inverse_factor(matrix[half:, half:] - lower @ lower.T)
+    inverse[half:, :half] = -second @ (lower @ first)
+    return inverse
 
 
 def learnt(grams: npt.NDArray[Any], weights: Floats, levels: Levels, block: int, stored: DType) -> Curvature | None:
@@ -103,7 +121,7 @@ def _one_after_the_other(wanted: Floats, curvature: Curvature, plain: Grid) -> t
             code = _nearest(block[row], part.scales[0], part.zeros[0], plain.levels)
             codes[begin + row] = code
             off[row] = (block[row] - part.scales[0] * (code - part.zeros[0])) / inner[row, row]
-            block[row + 1 :] -= np.outer(inner[row, row + 1 :], off[row])
+            block[row + 1 :] -= inner[row, row + 1 :, None] * off[row]
         left[begin + len(block) :] -= factor[rows, begin + len(block) :].T @ off
     scales, zeros = (np.concatenate([getattr(part, name) for part in parts], dtype=np.float64) for name in ("scales", "zeros"))
     return replace(plain, scales=scales, zeros=zeros), codes
@@ -125,10 +143,10 @@ def _swept(wanted: Floats, curvature: Curvature, grid: Grid, codes: Floats) -> t
                 # What the value would have to be for this row to pull no more, the others held.
                 best = wanted[position] - off[position] + own[row] / inner[row, row]
                 codes[position] = _nearest(best, scales[number], zeros, levels)
-                now = wanted[position] - scales[number] * (codes[position] - zeros)
-                np.add(own, np.outer(inner[:, row], now - off[position]), out=own)
-                off[position] = now
+                off[position] = wanted[position] - scales[number] * (codes[position] - zeros)
+                own[row + 1 :] += inner[row + 1 :, row, None] * (off[position] - before[row])
             if sweep + 1 < SWEEPS:  # the last one is for the integers
+                own = pull[rows] + inner @ (off[rows] - before)
                 scales[number] = _refitted(scales[number], codes[rows] - zeros, own, inner, grid)
                 off[rows] = wanted[rows] - scales[number] * (codes[rows] - zeros)
             np.add(pull, hessian[:, rows] @ (off[rows] - before), out=pull)
@@ -145,4 +163,7 @@ def _refitted(scales: Floats, steps: Floats, pull: Floats, inner: Floats, grid: 
 
 
 def _nearest(weights: Floats, scales: Floats, zeros: Floats, levels: Levels) -> Floats:
-    return np.clip(np.rint(weights / scales) + zeros, levels.low, levels.high)
+    codes = weights / scales
+    np.rint(codes, out=codes)
+    codes += zeros
+    return codes.clip(levels.low, levels.high, out=codes)

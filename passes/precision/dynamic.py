@@ -28,9 +28,9 @@ from ..base import Context, Contract, Pass
 from .constants import BY, read_integers
 from .integers import IntegerWeights
 from .narrowing import put_after
-from .quantizing import source_of, why_not_quantized
+from .quantizing import why_not_quantized
 from .ranges import Range
-from .sites import Site, sites
+from .sites import Site, is_in_steps, taken
 
 LEAST_GAIN = 2.0
 """The gain that a range of each sample's own has to bring: a bit of the eight."""
@@ -63,8 +63,7 @@ def why_not_dynamic(site: Site) -> str:
     """Why a site cannot be quantized dynamically, as a clause; empty where nothing speaks against it."""
     if not site.op.is_a("MatMul", "Gemm"):
         return "only products of matrices find their ranges in each run"
-    maker = source_of(site.data).op
-    if site.data.constant is not None or (maker is not None and maker.is_a("DequantizeLinear")):
+    if site.data.constant is not None or is_in_steps(site.data):
         return "its data are in steps already"
     return why_not_quantized(site) if site.is_weighted else "its weights are computed"
 
@@ -91,12 +90,8 @@ class QuantizeDynamically(Pass, name="quantize-dynamically", contract=Contract.L
         """All of them; how much is lost is for the caller to measure."""
         chosen: list[Site] = []
         try:
-            for site in sites(graph):
-                reason = why_not_dynamic(site)
-                if reason:
-                    context.miss(self.name, site.op, reason)
-                    continue
-                context.take(self.name)
+            # One by one, so that those before a limit on rewrites are kept.
+            for site in taken(graph, context, self.name, why_not_dynamic):
                 chosen.append(site)
         finally:
             quantize_dynamically(chosen)

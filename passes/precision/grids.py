@@ -133,8 +133,12 @@ class _Best:
 
     def offer(self, scales: Floats, zeros: Floats) -> None:
         """Take scales and zero points where they are better."""
-        off = self._blocks - scales * self._steps(scales, zeros)
-        errors = (off * off * self._weighting).sum(axis=1, keepdims=True)
+        off = self._steps(scales, zeros)
+        off *= scales
+        np.subtract(self._blocks, off, out=off)
+        off *= off
+        off *= self._weighting
+        errors = off.sum(axis=1, keepdims=True)
         better = errors < self._errors
         self._errors = np.where(better, errors, self._errors)
         self.scales, self.zeros = np.where(better, scales, self.scales), np.where(better, zeros, self.zeros)
@@ -150,7 +154,9 @@ class _Best:
 
     def _steps(self, scales: Floats, zeros: Floats) -> Floats:
         """How many steps from zero the points nearest to the weights are."""
-        return np.clip(np.rint(self._blocks / scales), self._levels.low - zeros, self._levels.high - zeros)
+        steps = self._blocks / scales
+        np.rint(steps, out=steps)
+        return steps.clip(self._levels.low - zeros, self._levels.high - zeros, out=steps)
 
 
 def _start(blocks: Floats, levels: Levels, stored: DType, share: float) -> tuple[Floats, Floats]:

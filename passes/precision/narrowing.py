@@ -18,9 +18,11 @@ from irc.ir import DType, Graph, Op, Tensor, TensorType, UsageError, Value, cons
 
 from ..base import Context, Contract, Pass, erase_dead
 from ..fusion import ELEMENTWISE
-from .sites import CONTRACTIONS, Site, sites
+from .sites import CONTRACTIONS, Site, is_in_steps, sites
 
 NARROW = {"bf16": DType.BF16, "f16": DType.F16}
+SMALLEST_NORMAL = {DType.BF16: 2.0**-126, DType.F16: 2.0**-14}
+"""Below which numbers have fewer digits, the fewer the smaller they are."""
 NORMS = frozenset({"LayerNormalization", "RMSNormalization", "GroupNormalization", "InstanceNormalization"})
 FOLLOWING = frozenset({"Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Split", "Slice", "RotaryEmbedding", *NORMS})
 """What may stand between a contraction and the attention that reads it: moving, rotating, a norm of queries or keys."""
@@ -62,18 +64,29 @@ def contraction_behind(value: Value) -> Op | None:
 
 
 def why_not_narrow(site: Site, dtype: DType) -> str:
-    """Why a site cannot be narrowed, as a clause: one of its constants overflows; empty where nothing speaks against it."""
+    """Why a site is not to be narrowed, as a clause; empty where nothing speaks against it.
+
+    One of its constants overflows, or has only numbers that are subnormal there and lose digits; or an operand is quantized
+    already: engines read the integers, and would not behind casts.
+    """
+    if is_in_steps(site.data) or is_in_steps(site.weights):
+        return "an operand is in steps already"
     for value in (site.data, site.weights):
         tensor = value.constant
         if tensor is not None and _overflows(tensor, dtype):
             return f"a constant is too large for {dtype.text}"
+        if tensor is not None and 0 < _largest(tensor) < SMALLEST_NORMAL[dtype]:
+            return f"a constant is too small for {dtype.text}"
     return ""
 
 
 def _overflows(tensor: Tensor, dtype: DType) -> bool:
-    largest = np.abs(tensor.array).max(initial=0.0, where=np.isfinite(tensor.array))
     with np.errstate(over="ignore"):
-        return not np.isfinite(np.float32(largest).astype(dtype.numpy).astype(np.float32))
+        return not np.isfinite(np.float32(_largest(tensor)).astype(dtype.numpy).astype(np.float32))
+
+
+def _largest(tensor: Tensor) -> float:
+    return float(np.abs(tensor.array).max(initial=0.0, where=np.isfinite(tensor.array)))
 
 
 def is_narrow(value: Value, dtype: DType) -> bool:

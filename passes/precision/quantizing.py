@@ -20,12 +20,8 @@ from .constants import BY, read_integers
 from .integers import IntegerWeights
 from .narrowing import is_pointwise, put_after
 from .ranges import Range
-from .sites import Site
+from .sites import MOVING, Site, is_in_steps, source_of
 
-MOVING = frozenset(
-    {"Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Identity", "DepthToSpace", "SpaceToDepth", "MaxPool"}
-)
-"""Ops whose result has no other numbers, and the same extremes, as their first operand."""
 _NARROWEST_PART = 0.5
 """The share of a Concat's range that a part must have to give up its own steps for the Concat's."""
 
@@ -78,18 +74,10 @@ def why_not_quantized(site: Site) -> str:
     return "" if all(t is None or bool(np.isfinite(t.array).all()) for t in constants) else "a constant is not finite"
 
 
-def source_of(value: Value) -> Value:
-    """What `value` was moved from: the value that is quantized in its place."""
-    while value.op is not None and value.op.is_a(*MOVING) and value is value.op.results[0] and not value.op.domain:
-        value = value.op.needed(0)
-    return value
-
-
 def _computed(site: Site) -> Iterator[Value]:
     """The operands of a site that are neither constant nor dequantized already."""
     for value in (site.data, site.weights):
-        maker = source_of(value).op
-        if value.constant is None and (maker is None or not maker.is_a("DequantizeLinear")):
+        if value.constant is None and not is_in_steps(value):
             yield value
 
 

@@ -6,13 +6,21 @@ Law: sites are found in the order of the ops, so a graph and its copy have the s
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum
 
 from irc.ir import DType, Graph, Op, TensorType, Value, dims
 
+from ..base import Context
+
+LOWERED_BY = frozenset({"narrow", "quantize"})
+"""What the locations of ops say that round values to lower the precision of a model."""
 CONTRACTIONS = ("MatMul", "Gemm", "Conv", "ConvTranspose")
+MOVING = frozenset(
+    {"Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Identity", "DepthToSpace", "SpaceToDepth", "MaxPool"}
+)
+"""Ops whose result has no other numbers, and the same extremes, as their first operand."""
 
 
 class Form(Enum):
@@ -56,6 +64,20 @@ def sites(graph: Graph) -> list[Site]:
     return [site for op in graph.walk() if (site := site_of(op)) is not None]
 
 
+def taken(graph: Graph, context: Context, rewrite: str, why_not: Callable[[Site], str]) -> Iterator[Site]:
+    """The sites that `why_not` has nothing against, each counted as one `rewrite`; of the others its reason is told.
+
+    Raises LimitReached where no rewrite is left: those before it are taken all the same.
+    """
+    for site in sites(graph):
+        reason = why_not(site)
+        if reason:
+            context.miss(rewrite, site.op, reason)
+            continue
+        context.take(rewrite)
+        yield site
+
+
 def site_of(op: Op) -> Site | None:
     """An op as a site, None for one that is none: another op, other types than f32, or operands of unknown rank."""
     if not op.is_a(*CONTRACTIONS):
@@ -88,6 +110,19 @@ def _axes(op: Op, of_data: int, of_weights: int) -> tuple[int, int, int] | None:
             return 0, 1, 1
         case _:
             return 1, 0, 1
+
+
+def source_of(value: Value) -> Value:
+    """What `value` was moved from: the value that is quantized in its place."""
+    while value.op is not None and value.op.is_a(*MOVING) and value is value.op.results[0] and not value.op.domain:
+        value = value.op.needed(0)
+    return value
+
+
+def is_in_steps(value: Value) -> bool:
+    """Whether a value was dequantized, and at most moved since."""
+    maker = source_of(value).op
+    return maker is not None and maker.is_a("DequantizeLinear")
 
 
 def is_narrow_weight(op: Op) -> bool:
@@ -138,3 +173,8 @@ def _maker(value: Value) -> str:
 def _readers(value: Value) -> list[str]:
     kinds = {user.qualified_name for user in value.users}
     return sorted(kinds | {"output"} if value.is_output else kinds)
+
+
+def is_lowering(op: Op) -> bool:
+    """Whether an op is there to lower the precision of a model, rather than being one of its own."""
+    return not LOWERED_BY.isdisjoint(op.location.flatten()[1])

@@ -20,7 +20,7 @@ from irc.ir import Attribute, DType, Graph, Location, Op, Tensor, UsageError, Va
 from ..base import Context, Contract, Pass, erase_dead
 from .compensating import compensated, learnt
 from .grids import Floats, Grid, Levels, best_grid, stored_dtype
-from .sites import Site, sites
+from .sites import Site, taken
 
 BITS = (4, 8)
 CHUNK = 1 << 18
@@ -168,12 +168,8 @@ class QuantizeWeights(Pass, name="quantize-weights", contract=Contract.LOSSY):
         """All of them; how much is lost is for the caller to measure."""
         chosen: list[Site] = []
         try:
-            for site in sites(graph):
-                reason = why_not_quantized_weights(site)
-                if reason:
-                    context.miss(self.name, site.op, reason)
-                    continue
-                context.take(self.name)
+            # One by one, so that those before a limit on rewrites are kept.
+            for site in taken(graph, context, self.name, why_not_quantized_weights):
                 chosen.append(site)
         finally:
             quantize_weights(graph, chosen, self.bits, self.block_size, symmetric=self.symmetric)

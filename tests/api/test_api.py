@@ -94,6 +94,8 @@ def test_dims_and_shapes_as_values_or_texts() -> None:
         ({"smaller": 1}, "smaller cannot be 1"),
         ({"compress": ["share-weights"]}, "compress cannot be"),
         ({"smaller": True}, "--smaller is about compression"),
+        ({"block_size": 64}, "--block-size is about weights of 4 bits, and none are asked for"),
+        ({"precision": "int4-weights", "block_size": 48}, "48 is nothing that --block-size can be"),
         ({"shapes": {"z": (1,)}}, "no input 'z'"),
         ({"threads": 0}, "threads"),
         ({"disable": ["csee"]}, "no pass or rewrite 'csee'"),

@@ -14,7 +14,7 @@ from irc.ir import UnsupportedError
 from irc.lowering import CompileOptions, Engine, compile_model, find_target
 from irc.lowering.onnxruntime import OnnxRuntime
 from irc.lowering.tuning import candidates, search
-from irc.lowering.tuning.candidates import alternatives, first_candidates, named
+from irc.lowering.tuning.candidates import KERNELS_OF_LOWER_PRECISION, alternatives, first_candidates, named, usable_engines
 from irc.passes import Instrument
 from irc.runtime import Contestant, Fate, Runner, cache_folder, load
 
@@ -238,6 +238,13 @@ def test_what_a_user_would_do_by_hand_is_a_candidate() -> None:
     names = [each.name for each in first_candidates(ASKED, find_target("cpu"))]
     assert names[0] == "onnxruntime"
     assert PLAIN in names
+
+
+def test_what_has_most_kernels_of_lower_precision_comes_first_there() -> None:
+    target = find_target("cpu")
+    names = [each.engine.name for each in first_candidates(ASKED, target, KERNELS_OF_LOWER_PRECISION)]
+    usable = [each.name for each in usable_engines(target)]
+    assert names[: len(usable)] == usable[::-1]
 
 
 def test_an_engine_asked_for_races_alone_and_settings_of_one_are_not_for_another() -> None:

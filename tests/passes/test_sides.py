@@ -46,6 +46,37 @@ def test_scalars_are_fed() -> None:
     assert len(checked(parse_graph(text), near)[1].undone) == 1
 
 
+@pytest.mark.parametrize(("moved", "is_refused"), [(0.4, False), (-0.5, False), (1.0, True), (np.nan, True)])
+def test_sums_of_integers_are_rounded_to_their_steps(moved: float, is_refused: bool) -> None:
+    """Beside data near 0 the bias is all there is, and half a step of it is more than another rounding in f32 comes to."""
+
+    @rule("Gemm", over=("DequantizeLinear",))
+    def move_bias(op: Op, rewrite: Rewriter) -> Value | No:
+        """The bias of the second channel is that many of the steps of its sums away."""
+        bias = op.constant_operand(2)
+        if bias is None or bias.array[0] != 0.25:
+            return No("it is moved already")
+        steps = np.array([0.5, 0.0625], np.float32)
+        stored = rewrite.constant(Tensor.from_array(bias.array + steps * np.array([0.5, moved], np.float32)))
+        return rewrite.op("Gemm", [*op.operands[:2], stored], dict(op.attributes))
+
+    text = """
+    graph @main(%x: u8[N,3]) -> (%y: f32[N,2]) {
+      %s = const @_ : f32[] = [0.5]
+      %z = const @_ : u8[] = [7]
+      %t = const @_ : f32[2] = [1.0, 0.125]
+      %w = const @_ : i8[2,3] = [1, -2, 3, 4, 5, -6]
+      %b = const @_ : f32[2] = [0.25, 9.0]
+      %d = DequantizeLinear(%x, %s, %z) : f32[N,3]   @place
+      %v = DequantizeLinear(%w, %t) {axis=0} : f32[2,3]   @place
+      %y = Gemm(%d, %v, %b) {transB=1} : f32[N,2]   @place
+      return %y
+    }
+    """
+    found = checked(parse_graph(text), Rule("move", ("Gemm",), Contract.REASSOCIATING, move_bias.function))[1]
+    assert len(found.undone) == is_refused
+
+
 def test_the_reference_loses_the_sign_of_a_chosen_zero() -> None:
     """So a Where may be turned around, though that changes bits there."""
 

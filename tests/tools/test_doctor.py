@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnxruntime  # noqa: F401  so that this process has it when a broken one stands before it
 import pytest
 
@@ -62,7 +63,9 @@ def test_as_json(shell: Shell, tried: list[str]) -> None:
     found = json.loads(shell.good("doctor", "--json"))
     assert list(found) == ["good", "python", "findings"]
     assert found["good"] is True
-    assert {tuple(each) for each in found["findings"]} == {("section", "name", "state", "detail", "remedy")}
+    assert {tuple(each) for each in found["findings"]} == {("section", "name", "state", "detail", "remedy", "version")}
+    assert not any("  " in text for each in found["findings"] for text in each.values())  # columns are for people
+    assert findings(json.dumps(found))["packages", "numpy"]["version"] == np.__version__
     assert {each["state"] for each in found["findings"]} <= {"ok", "-", "odd"}
     here = [name for name in FAMILIES if find_target(name).is_here]
     assert tried[0] == f"onnxruntime on {here[0]}"

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 
 import numpy as np
 import pytest
 
-from irc.runtime import PrecisionChoice, PrecisionReport, load, open_artifact
+from irc.runtime import PrecisionChoice, PrecisionReport, PrecisionRow, load, open_artifact
 from irc.tools.cli.precision import MOST_ALIKE, print_precision
 from irc.tools.cli.progress import line
 from irc.tools.html import precision_page
@@ -99,6 +100,13 @@ def test_a_page(shell: Shell) -> None:
     report = open_artifact(shell.folder / "m.irc").manifest.precision
     assert report is not None
     assert precision_page(report, "<b>") == page.replace("good.onnx", "&lt;b&gt;")
+
+
+def test_a_page_where_nothing_was_timed_has_sizes_as_people_read_them() -> None:
+    rows = (PrecisionRow("f32", 0.0, 0.0, None, 20_000_000, ""), PrecisionRow("bf16", 1e-3, 1e-3, None, 10_000_000, "kept"))
+    page = precision_page(PrecisionReport("bf16", "relative L2", None, True, "made-up inputs", rows, ()), "m.onnx")
+    assert re.findall(r'text-anchor="middle">(.*?)</text>', page) == ["0 B", "5.484 MiB", "10.97 MiB", "16.45 MiB", "21.93 MiB"]
+    assert "<td>19.07 MiB</td>" in page
 
 
 @pytest.mark.parametrize(

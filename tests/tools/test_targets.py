@@ -8,7 +8,7 @@ import re
 import pytest
 
 from irc import runtime
-from irc.lowering import FAMILIES, TARGETS
+from irc.lowering import FAMILIES, TARGETS, find_target
 from irc.runtime import Limits, Measured
 
 from .models import Shell
@@ -55,6 +55,14 @@ def test_all_as_json(shell: Shell) -> None:
 def test_some_as_json(shell: Shell) -> None:
     found = json.loads(shell.good("targets", "arm64", "--json"))
     assert [(each["name"], each["architecture"]) for each in found] == [("arm64", "arm64")]
+
+
+@pytest.mark.skipif(find_target("arm64").is_here, reason="this machine runs what is made for Arm")
+def test_what_is_compiled_for_another_machine_says_why_nothing_was_measured(shell: Shell) -> None:
+    said = shell.run("compile", "good.onnx", "-O3", "--target", "arm64")
+    assert said.code == 0, said.err
+    assert re.match(r"irc: nothing was measured: this machine is \S+, not arm64\n", said.err)
+    assert said.err.endswith("irc: its answers were checked on the CPU here\n")
 
 
 def test_measuring(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -122,6 +122,13 @@ LINES = [
     ("bench good.onnx --seconds 0", "--seconds is wrong", "0.01"),
     ("bench good.onnx --inputs missing.npz", "no file 'missing.npz'", ".npz"),
     ("bench good.onnx --dim M=3", "no open dim 'M'", "it has N"),
+    ("compile good.onnx -O", "'-O' requires an argument", "`irc compile --help`"),
+    ("compile good.onnx --provider Abacus", "no provider 'Abacus'", "here are "),
+    (
+        "compile good.onnx --provider CPUExecutionProvder",
+        "no provider 'CPUExecutionProvder'",
+        "did you mean CPUExecutionProvider?",
+    ),
     ("compare good.onnx missing.onnx", "no file 'missing.onnx'", "path"),
     ("compare good.onnx missing.irc", "no file 'missing.irc'", "irc compile"),
     ("compare good.onnx good.onnx --tolerance little", "--tolerance is wrong", "number"),
@@ -316,7 +323,9 @@ def test_wrong_inputs_to_check_with(shell: Shell, verb: str, name: str) -> None:
 @pytest.mark.parametrize("name", ["x.npy", "extra.npz", "cut.npz", "none.npz"])
 def test_wrong_feeds_of_bench(shell: Shell, name: str) -> None:
     write(shell, name, FEEDS[name])
-    refuse(shell, USAGE, "bench", "good.onnx", "--inputs", name)
+    text = refuse(shell, USAGE, "bench", "good.onnx", "--inputs", name)
+    assert "--input " not in text  # bench has no such flag
+    assert "--random" not in text
 
 
 # Artifacts

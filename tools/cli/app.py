@@ -71,7 +71,7 @@ def run(arguments: Sequence[str]) -> int:
     except typer.TyperException as error:
         from .mistakes import explain
 
-        complain(*explain(error, list(VERBS)))
+        complain(*explain(error, list(VERBS), arguments))
         return 2
     except (KeyboardInterrupt, typer.Abort):
         complain("stopped", None)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -31,6 +32,8 @@ DurationFlag = Annotated[float, typer.Option("--seconds", min=0.01, help="How lo
 RooflineFlag = Annotated[
     bool, typer.Option("--roofline", help="Show the share of this machine's limit that each kernel reaches; engine tvm.")
 ]
+
+_ALL_OR_NONE = "put it into the file of --inputs, or leave that out, and all are made up"
 
 
 def bench_command(
@@ -61,13 +64,15 @@ def bench_command(
         artifact, compiled_in, inputs, examples = _compiled(model, level, threads, trust_pickle, Path(folder))
         check_dims(inputs, sizes)
         if archive is not None:
-            check_complete(inputs, read_feeds([], archive, inputs))
+            check_complete(inputs, read_feeds(None, archive, inputs), _ALL_OR_NONE)
         elif not sizes:
             archive = examples
         contestants = _contestants(artifact, against or ())
         workload = Workload(inputs=archive, dims=sizes, seed=seed, threads=threads, rounds=rounds, seconds=duration)
-        workload = _with_reference(workload, [model, *(against or ())], Path(folder) / "reference.npz")
-        measured = _with_progress(contestants, workload)
+        files = {each.name: path for each, path in zip(contestants, [model, *(against or ())], strict=True)}
+        workload = _with_reference(workload, contestants, files, Path(folder) / "reference.npz")
+        with _told_by_file(files):
+            measured = _with_progress(contestants, workload)
     first = measured[0]
     comparisons = [compare(first.name, first.times, each.name, each.times) for each in measured[1:]]
     _print(measured, comparisons, compiled_in, as_json)
@@ -103,9 +108,9 @@ def _roofline(
         options = compile_options(settings=settings)
     program, examples = open_program(model, options, trust_pickle)
     with program, tempfile.TemporaryDirectory(prefix="irc-bench-") as folder:
-        given = examples if archive is None else read_feeds([], archive, program.inputs)
+        given = examples if archive is None else read_feeds(None, archive, program.inputs)
         if archive is not None:
-            check_complete(program.inputs, given)
+            check_complete(program.inputs, given, _ALL_OR_NONE)
         feeds = random_feeds(program.inputs, seed, {} if compiled else one_size_each(dim), given)
         if compiled:
             program.save(Path(folder, "model.irc"))
@@ -171,17 +176,63 @@ def _compiled(
     return place, spent, compiled.program.inputs, examples
 
 
-def _with_reference(workload: Workload, paths: Sequence[Path], outputs: Path) -> Workload:
-    """The workload with the answers of the first ONNX file among `paths` to measure errors from, if there is one."""
+def _with_reference(
+    workload: Workload, contestants: Sequence[Contestant], files: Mapping[str, Path], outputs: Path
+) -> Workload:
+    """The workload with the answers of the first ONNX file to measure errors from, if there is one.
+
+    `files` are what the user calls the contestants. Raises UsageError for one whose inputs or outputs have other names.
+    """
     from irc.runtime import Contestant, measure_reference
 
     from .factories import is_torch_model
 
-    model = next((path for path in paths if not is_torch_model(path) and not is_artifact(path)), None)
+    model = next((path for path in files.values() if not is_torch_model(path) and not is_artifact(path)), None)
     if model is None:
         return workload
-    measure_reference(Contestant("reference", model, optimize=False), workload, outputs)
+    for each in contestants:
+        _check_alike(model, each.path, files[each.name])
+    with _told_by_file({"reference": model}):
+        measure_reference(Contestant("reference", model, optimize=False), workload, outputs)
     return replace(workload, reference=outputs)
+
+
+def _check_alike(model: Path, path: Path, told_as: Path) -> None:
+    """Refuse what the answers of `model` say nothing about, because inputs or outputs have other names. Raises UsageError."""
+    from irc.ir import UsageError
+
+    for kind, wanted, found in zip(("inputs", "outputs"), _names(model), _names(path), strict=True):
+        if sorted(wanted) != sorted(found):
+            listed = f"{', '.join(found) or 'none'} against {', '.join(wanted) or 'none'}"
+            raise UsageError(
+                f"'{told_as}' and '{model}' have different {kind}: {listed}",
+                hint="errors are measured between forms of one model; for times alone, `irc compile` both and give the two",
+            )
+
+
+def _names(path: Path) -> tuple[list[str], list[str]]:
+    """The names of the inputs that have to be fed, and of the outputs."""
+    if not is_artifact(path):
+        from irc.ir.capture import names_in_file
+
+        return names_in_file(path)
+    from irc.runtime import open_artifact
+
+    manifest = open_artifact(path).manifest
+    return [each.name for each in manifest.inputs if not each.optional], [each.name for each in manifest.outputs]
+
+
+@contextmanager
+def _told_by_file(files: Mapping[str, Path]) -> Generator[None]:
+    """What a contestant fails with is told of its file: its name in the table says little, and `irc` nothing."""
+    from irc.runtime import EngineFailure
+
+    try:
+        yield
+    except EngineFailure as error:
+        if error.location is None or error.location not in files:
+            raise
+        raise EngineFailure(error.message, location=str(files[error.location]), hint=error.hint) from error
 
 
 def _with_progress(contestants: Sequence[Contestant], workload: Workload) -> tuple[Measurement, ...]:

@@ -17,6 +17,7 @@ from .kept import Taken, Told, keep, take, told
 from .options import compile_options, engine_settings, instruments
 from .output import check_file, print_json, write_whole
 from .precision import (
+    BlockSizeFlag,
     CalibFlag,
     CompressFlag,
     MaxDropFlag,
@@ -83,6 +84,7 @@ def compile_command(
     calib: CalibFlag = None,
     compress: CompressFlag = None,
     smaller: SmallerFlag = False,
+    block_size: BlockSizeFlag = None,
     html: ParetoFlag = None,
     dump_ir: flags.DumpFlag = None,
     print_after: flags.PrintAfterFlag = None,
@@ -101,7 +103,7 @@ def compile_command(
     options = compile_options(target, engine, level, passes, load, disable, rewrite_limit, dim, shape, verify, inputs)
     settings = engine_settings(threads, spin, provider, engine_option)
     options = replace(options, engine_options=settings, tune_budget=tune_budget, strict=strict)
-    options = with_precision(options, precision, max_error, metric, max_drop, calib, html, compress, smaller)
+    options = with_precision(options, precision, max_error, metric, max_drop, calib, html, compress, smaller, block_size)
     place = output or (default_place(model) if is_torch_model(model) else _named_alike(model))
     read = [model, *(each for each in (inputs, calib) if each is not None)]
     _check_place(place, read)

@@ -30,13 +30,17 @@ class State(StrEnum):
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at; `remedy` is what to do about it, where something can be done."""
+    """One thing that was looked at; `remedy` is what to do about it, where something can be done.
+
+    `version` is that of a package or an engine that is installed.
+    """
 
     section: str
     name: str
     state: State
     detail: str
     remedy: str = ""
+    version: str = ""
 
 
 def doctor_command(as_json: flags.JsonFlag = False) -> None:
@@ -62,7 +66,8 @@ def _print(findings: list[Finding]) -> None:
         if each.section != section:
             print(f"{'' if not section else chr(10)}{each.section}")
             section = each.section
-        print(f"  {each.state:<8}{each.name:<{width}}{each.detail}")
+        version = f"{each.version:<15}" if each.version else ""
+        print(f"  {each.state:<8}{each.name:<{width}}{version}{each.detail}")
         if each.remedy:
             print(f"  {'':<8}{'':<{width}}do: {each.remedy}")
 
@@ -109,17 +114,17 @@ def _packages() -> Iterator[Finding]:
     for name, purpose in _NEEDED:
         version = _version(name)
         if version:
-            yield Finding("packages", name, State.OK, f"{version:<15}{purpose}")
+            yield Finding("packages", name, State.OK, purpose, version=version)
         elif name == "irc-compiler":
             yield Finding("packages", name, State.ODD, "runs from its sources, without being installed")
         else:
-            yield Finding("packages", name, State.BROKEN, f"{'missing':<15}{purpose}", "pip install irc-compiler")
+            yield Finding("packages", name, State.BROKEN, f"missing: {purpose}", "pip install irc-compiler")
     for name, purpose, extra in _OPTIONAL:
         version = _version(name)
         if version:
-            yield Finding("packages", name, State.OK, f"{version:<15}{purpose}")
+            yield Finding("packages", name, State.OK, purpose, version=version)
         else:
-            yield Finding("packages", name, State.ABSENT, f"{'not installed':<15}{purpose}", _extra(extra))
+            yield Finding("packages", name, State.ABSENT, f"not installed: {purpose}", _extra(extra))
 
 
 def _version(name: str) -> str:
@@ -152,7 +157,8 @@ def _engines() -> Iterator[Finding]:
             elif runs:
                 yield _tried(engine, target.name)
             else:
-                yield Finding("engines", engine.name, State.ABSENT, f"{engine.version:<15}not on {target.name}: {runs.reason}")
+                reason = f"not on {target.name}: {runs.reason}"
+                yield Finding("engines", engine.name, State.ABSENT, reason, version=engine.version)
 
 
 def _no_linker() -> Finding | None:
@@ -181,14 +187,13 @@ def _tried(engine: Engine, target: str) -> Finding:
     except RunError as error:
         failure = str(error)
     if failure is None:
-        return Finding(
-            "engines", engine.name, State.OK, f"{engine.version:<15} ran a one-op model on {target}{_linked(engine, target)}"
-        )
+        ran = f"ran a one-op model on {target}{_linked(engine, target)}"
+        return Finding("engines", engine.name, State.OK, ran, version=engine.version)
     name = package().name if engine.name == "onnxruntime" else engine.name
     remedy = f"pip install --force-reinstall --no-deps {name}=={engine.version}"
     if engine.name == "tvm":
         remedy = _extra("tvm")
-    return Finding("engines", engine.name, State.BROKEN, f"{engine.version:<14} fails on {target}: {failure}", remedy)
+    return Finding("engines", engine.name, State.BROKEN, f"fails on {target}: {failure}", remedy, engine.version)
 
 
 def _linked(engine: Engine, target: str) -> str:

@@ -21,15 +21,19 @@ Array = np.ndarray[Any, Any]
 _DAMAGE = (ValueError, OSError, EOFError, KeyError, NotImplementedError, struct.error, zlib.error, zipfile.BadZipFile)
 
 
-def read_feeds(pairs: list[str], archive: Path | None, inputs: Sequence[SignatureEntry]) -> dict[str, Array]:
-    """The arrays that `NAME=FILE.npy` pairs and an .npz archive hold. Raises UsageError for what is no such file or name."""
+def read_feeds(pairs: list[str] | None, archive: Path | None, inputs: Sequence[SignatureEntry]) -> dict[str, Array]:
+    """The arrays that `NAME=FILE.npy` pairs and an .npz archive hold; the pairs are None for a verb without --input.
+
+    Raises UsageError for what is no such file or name.
+    """
     feeds: dict[str, Array] = {}
     if archive is not None:
         if _magic(archive).startswith(_NPY):
-            raise UsageError(f"'{archive}' holds a single array", hint=f"give it as --input NAME={archive}")
+            way_out = "save it with numpy.savez, by its name" if pairs is None else f"give it as --input NAME={archive}"
+            raise UsageError(f"'{archive}' holds a single array", hint=way_out)
         feeds.update(_load_archive(archive))
     paired: set[str] = set()
-    for pair in pairs:
+    for pair in pairs or ():
         name, separator, file = pair.partition("=")
         if not separator or not file or not name:
             raise UsageError(f"'{pair}' names no input and file", hint="write --input NAME=FILE.npy")
@@ -122,12 +126,12 @@ def check_dims(inputs: Sequence[SignatureEntry], sizes: Mapping[str, int]) -> No
             raise UsageError(f"the model's inputs have no open dim '{name}'", hint=hint)
 
 
-def check_complete(inputs: Sequence[SignatureEntry], given: Mapping[str, Array]) -> None:
-    """Refuse feeds that lack an input. Raises UsageError."""
+def check_complete(inputs: Sequence[SignatureEntry], given: Mapping[str, Array], way_out: str = "") -> None:
+    """Refuse feeds that lack an input; `way_out` is for a verb without --input and --random. Raises UsageError."""
     for entry in inputs:
         if entry.name not in given and not entry.optional and entry.kind != "optional":
-            hint = f"it is {entry}; give it with --input {entry.name}=FILE.npy, or let --random make it up"
-            raise UsageError(f"input '{entry.name}' is missing", hint=hint)
+            usual = f"give it with --input {entry.name}=FILE.npy, or let --random make it up"
+            raise UsageError(f"input '{entry.name}' is missing", hint=f"it is {entry}; {way_out or usual}")
 
 
 def _sizes_of(inputs: Sequence[SignatureEntry], given: Mapping[str, Array]) -> dict[str, int]:

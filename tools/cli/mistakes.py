@@ -10,9 +10,10 @@ import typer
 from irc.ir import closest
 
 
-def explain(error: typer.TyperException, verbs: Sequence[str]) -> tuple[str, str]:
-    """The sentence for a mistake on the command line, and what to do about it."""
-    command = str(getattr(getattr(error, "ctx", None), "command_path", "irc"))
+def explain(error: typer.TyperException, verbs: Sequence[str], arguments: Sequence[str]) -> tuple[str, str]:
+    """The sentence for a mistake in the `arguments` of a command line, and what to do about it."""
+    own = f"irc {arguments[0]}" if arguments[0] in verbs else "irc"  # an option without its value does not say whose it is
+    command = str(getattr(getattr(error, "ctx", None), "command_path", own))
     usage = f"`{command} --help` shows how it is used"
     said = error.message.strip().rstrip(".")
     param = getattr(error, "param", None)

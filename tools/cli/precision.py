@@ -54,6 +54,10 @@ CompressFlag = Annotated[
 SmallerFlag = Annotated[
     bool, typer.Option("--smaller", help="Keep a compression also where it makes the artifact smaller, though not faster.")
 ]
+BlockSizeFlag = Annotated[
+    int | None,
+    typer.Option("--block-size", metavar="N", help="With int4-weights: how many weights share a scale, 16 to 256; usually 32."),
+]
 ParetoFlag = Annotated[
     Path | None, typer.Option("--html", metavar="FILE", help="Write a page on the precision: error against time and size.")
 ]
@@ -75,6 +79,7 @@ def with_precision(
     html: Path | None,
     compress: str | None = None,
     smaller: bool = False,
+    block_size: int | None = None,
 ) -> CompileOptions:
     """The options with what the flags ask of precision. Raises UsageError for what they cannot say."""
     from irc.ir import UsageError
@@ -92,6 +97,7 @@ def with_precision(
         calib=calib,
         compress=compress,
         smaller=smaller,
+        block_size=block_size,
     )
     check_precision(asked)
     return asked

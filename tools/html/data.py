@@ -84,7 +84,7 @@ class _Collector:
             "ops": f"{len(self.ops) - constants:,}",
             "constants": f"{constants:,}",
             "parameters": f"{sum(t.size for t in tensors.values()):,}",
-            "weights": _bytes(sum(t.byte_count for t in tensors.values())),
+            "weights": bytes_text(sum(t.byte_count for t in tensors.values())),
         }
         if len(self.graphs) > 1:
             facts["bodies"] = f"{len(self.graphs) - 1:,}"
@@ -133,7 +133,7 @@ class _Collector:
         return data | ({"bodies": bodies} if bodies else {})
 
     def _constant(self, op: Op) -> dict[str, Json]:
-        data: dict[str, Json] = {"bytes": _bytes(op.value.byte_count), "data": _cut(self.reading.data[op])}
+        data: dict[str, Json] = {"bytes": bytes_text(op.value.byte_count), "data": _cut(self.reading.data[op])}
         figures = statistics_of(op.value)
         return data | ({"figures": [[name, text] for name, text in figures]} if figures else {})
 
@@ -214,7 +214,8 @@ def _cut(text: str) -> str:
     return f"{text[:LONGEST_ATTRIBUTE]} … and {len(text) - LONGEST_ATTRIBUTE:,} more characters"
 
 
-def _bytes(count: int) -> str:
+def bytes_text(count: int) -> str:
+    """A number of bytes as people read it, four digits of it."""
     if count < 1024:
         return f"{count} B"
     size, unit = count / 1024, "KiB"

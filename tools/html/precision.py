@@ -12,6 +12,8 @@ from collections.abc import Iterable, Sequence
 from math import floor, isfinite, log10
 from typing import TYPE_CHECKING
 
+from .data import bytes_text
+
 if TYPE_CHECKING:
     from irc.runtime import PrecisionReport, PrecisionRow
 
@@ -44,11 +46,8 @@ def precision_page(report: PrecisionReport, title: str) -> str:
         f"<p>{_text(report.metric)} on {_text(report.inputs)}{_text(bound)}. Discs are as large as the files.</p>",
         _chart(report),
         _table(
-            ("program", "relative L2", report.metric, "ms", "bytes", "what became of it"),
-            (
-                (r.name, _number(r.error), _number(r.loss), _number(r.milliseconds), _number(r.bytes), r.fate)
-                for r in report.rows
-            ),
+            ("program", "relative L2", report.metric, "ms", "size", "what became of it"),
+            ((r.name, _number(r.error), _number(r.loss), _number(r.milliseconds), _size(r.bytes), r.fate) for r in report.rows),
         ),
         _table(
             ("contraction", "count", "precision", "saves ms", "error", "why", "pattern"),
@@ -84,12 +83,13 @@ def _chart(report: PrecisionReport) -> str:
         parts.append(f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y(power):.1f}" y2="{y(power):.1f}"/>')
         parts.append(f'<text x="8" y="{y(power) + 4:.1f}">1e{power}</text>')
     for value in (most * share for share in (0.0, 0.25, 0.5, 0.75, 1.0)):
-        parts.append(f'<text x="{x(value):.1f}" y="{HEIGHT - 24}" text-anchor="middle">{value:.3g}</text>')
+        label = f"{value:.3g}" if is_timed else bytes_text(round(value))
+        parts.append(f'<text x="{x(value):.1f}" y="{HEIGHT - 24}" text-anchor="middle">{label}</text>')
     if bound is not None:
         parts.append(f'<line class="bound" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y(bound):.1f}" y2="{y(bound):.1f}"/>')
     parts += [_disc(each, x(a), y(b), largest) for each, a, b in zip(rows, along, across, strict=True)]
     parts.append(
-        f'<text x="{WIDTH - RIGHT}" y="{HEIGHT - 6}" text-anchor="end">{"ms a run" if is_timed else "bytes"}</text></svg>'
+        f'<text x="{WIDTH - RIGHT}" y="{HEIGHT - 6}" text-anchor="end">{"ms a run" if is_timed else "size"}</text></svg>'
     )
     return "\n".join(parts)
 
@@ -113,6 +113,10 @@ def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def _number(value: float | None) -> str:
     return "–" if value is None else f"{value:,}" if isinstance(value, int) else f"{value:.3g}"
+
+
+def _size(count: int | None) -> str:
+    return "–" if count is None else bytes_text(count)
 
 
 def _text(text: str) -> str:

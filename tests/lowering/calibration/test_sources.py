@@ -319,10 +319,13 @@ def test_a_large_array_in_fortran_order_is_refused(tmp_path: Path, monkeypatch: 
 def test_samples_are_dealt_out_in_turns(tmp_path: Path) -> None:
     calibration = read(saved(tmp_path, x=np.arange(12, dtype=np.float32)), SignatureEntry("x", "f32", ()))
     kept, held = calibration.split()
-    assert [float(feeds["x"]) for feeds in kept] == [0, 1, 2, 3, 5, 6, 7, 8, 10, 11]
-    assert [float(feeds["x"]) for feeds in held] == [4, 9]
+    assert [float(feeds["x"]) for feeds in kept] == [0, 1, 3, 4, 6, 7, 9, 10]
+    assert [float(feeds["x"]) for feeds in held] == [2, 5, 8, 11]
     assert [float(feeds["x"]) for feeds in kept.evenly(3)] == [0, 3, 7]
     assert [len(part) for part in calibration.evenly(2).split()] == [1, 1]
+    assert [len(part) for part in calibration.evenly(8).split()] == [4, 4]
+    many = read(saved(tmp_path, x=np.arange(50, dtype=np.float32)), SignatureEntry("x", "f32", ()))
+    assert [len(part) for part in many.split()] == [40, 10]
     alone, again = calibration.evenly(1).split()
     assert not alone.warning
     assert "there is one sample" in again.warning

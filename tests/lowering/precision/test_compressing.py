@@ -145,6 +145,12 @@ def test_what_is_smaller_is_kept_where_that_is_asked_for(take: Take) -> None:
     assert kept.bytes < 0.7 * original.bytes
 
 
+def test_what_is_faster_and_smaller_says_both_where_smaller_is_asked_for(take: Take) -> None:
+    take({"prune-channels": 1.0, "compressed": 1.0})
+    found = compiled("prune-channels{share=0.5}", smaller=True)
+    assert fates(found)["prune-channels{share=0.5}"].endswith("% smaller, 1.000 ms faster")
+
+
 def test_what_is_neither_faster_nor_smaller_says_so(take: Take) -> None:
     take({})
     assert fates(compiled("prune-weights{share=0.1}", max_error=1.0, smaller=True))["prune-weights{share=0.1}"] == (

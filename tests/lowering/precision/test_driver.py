@@ -57,11 +57,24 @@ def test_every_precision_is_near_f32_and_says_how_near(precision: Precision) -> 
     assert all(choice.form != "f32" for choice in found.precision.choices)
 
 
+def test_weights_of_4_bits_share_a_scale_by_blocks_of_the_size_asked_for() -> None:
+    kinds = [info("x", F32, [4, 256])], [info("y", F32, [4, 64])]
+    product = model([node("MatMul", ["x", "w"], ["y"], name="product")], *kinds, {"w": normal(256, 64)})
+    samples = [{"x": normal(4, 256, seed=seed)} for seed in range(4)]
+    sizes: list[int] = []
+    for block_size in (16, None, 128):
+        options = CompileOptions(precision=Precision.INT4_WEIGHTS, block_size=block_size, calib=samples)
+        found = compile_model(product, options).precision
+        assert found is not None
+        sizes.append(found.rows[0].bytes or 0)
+    assert sizes[0] > sizes[1] > sizes[2] > 0
+
+
 def test_the_error_is_measured_on_what_was_held_back() -> None:
     found = compiled(precision=Precision.INT8)
     assert found.precision is not None
-    assert found.precision.inputs == "2 of the samples given"
-    held = [{"x": normal(4, WIDTH, seed=seed)} for seed in (4, 9)]
+    assert found.precision.inputs == "5 of the samples given"
+    held = [{"x": normal(4, WIDTH, seed=seed)} for seed in range(1, 10, 2)]
     exact = compile_model(network(), CompileOptions()).program
     wanted, got = (np.concatenate([p.run(feeds)["y"] for feeds in held]) for p in (exact, found.program))
     error = float(np.linalg.norm(wanted - got) / np.linalg.norm(wanted))

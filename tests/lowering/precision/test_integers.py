@@ -54,6 +54,48 @@ def test_the_model_stays_and_its_balanced_copy_computes_the_same(digits: Graph) 
     np.testing.assert_allclose(evaluate(balanced, feeds)[0], evaluate(digits, feeds)[0], rtol=1e-4, atol=1e-5)
 
 
+def loud_channel() -> tuple[Graph, list[dict[str, np.ndarray]]]:
+    """A norm of which one channel is far larger than others, a product that reads it with small weights there, and samples."""
+    random = np.random.default_rng(0)
+    weights = random.standard_normal((16, 16)).round(2)
+    weights[3] /= 100
+    scale = ["100.0" if index == 3 else "1.0" for index in range(16)]
+    graph = parse_graph(
+        f"""graph @main(%x: f32[32,16]) -> (%y: f32[*]) {{
+  %s = const @_ : f32[16] = [{", ".join(scale)}]
+  %w = const @_ : f32[16,16] = [{", ".join(str(each) for each in weights.ravel().tolist())}]
+  %n = LayerNormalization(%x, %s)
+  %y = MatMul(%n, %w)
+  return %y
+}}"""
+    )
+    return graph, [{"x": random.standard_normal((32, 16)).astype(np.float32)} for _ in range(12)]
+
+
+def test_channels_are_balanced_where_that_makes_the_error_smaller() -> None:
+    graph, feeds = loud_channel()
+    heard: list[str] = []
+    found = learn_integers(graph, read_calibration(feeds, [SignatureEntry("x", "f32", (32, 16))]), heard.append)
+    norm = next(op for op in found.model if op.is_a("LayerNormalization"))
+    scale = norm.constant_operand(1)
+    assert scale is not None
+    assert scale.array.max() < 20 * scale.array.min()
+    assert any(event.startswith("channels balanced: error") for event in heard)
+
+
+def test_channels_stay_where_balance_does_not_make_the_error_smaller(monkeypatch: pytest.MonkeyPatch) -> None:
+    graph, feeds = loud_channel()
+    monkeypatch.setattr(integers, "BETTER", 0.0)
+    found = learn_integers(graph, read_calibration(feeds, [SignatureEntry("x", "f32", (32, 16))]), silent)
+    assert print_graph(found.model) == print_graph(graph)
+
+
+def test_channels_stay_where_there_is_no_time_to_judge_their_balance() -> None:
+    graph, feeds = loud_channel()
+    found = learn_integers(graph, read_calibration(feeds, [SignatureEntry("x", "f32", (32, 16))]), silent, 0.0)
+    assert print_graph(found.model) == print_graph(graph)
+
+
 def test_all_sites_can_be_quantized_with_little_error(digits: Graph) -> None:
     found = learnt(digits)
     forms = everywhere(found.model, Form.INT8, found.knowledge)
@@ -70,6 +112,12 @@ def test_only_what_makes_the_error_smaller_is_kept(monkeypatch: pytest.MonkeyPat
     improved = integers.improved(first, steps, lambda known: errors[id(known)], silent, float("inf"))
     assert improved is better
     assert integers.improved(first, steps, lambda known: errors[id(known)], silent, 0.0) is first
+
+
+@pytest.mark.parametrize(("reach", "form"), [(1e-5, Form.F32), (1e-3, Form.F16), (0.0, Form.F16), (4e4, Form.F32)])
+def test_data_that_f16_does_not_hold_stay(digits: Graph, reach: float, form: Form) -> None:
+    known = Knowledge(magnitudes={site.data: reach for site in sites(digits)})
+    assert set(everywhere(digits, Form.F16, known)) == {form}
 
 
 def test_sites_without_ranges_stay(digits: Graph) -> None:

@@ -75,9 +75,9 @@ def test_a_function_of_the_outputs_and_labels() -> None:
     assert metric.loss(answers(first, second), answers(first, second[:, ::-1])) == 0.5
 
 
-def missing(outputs: dict[str, Any]) -> float:
-    """Looks for what is not there."""
-    return outputs["z"]
+def broken(outputs: dict[str, Any]) -> float:
+    """Looks for what is not there, in something of its own."""
+    return {"y": 1.0}["z"] + len(outputs)
 
 
 def nothing(outputs: dict[str, Any]) -> float:
@@ -85,10 +85,43 @@ def nothing(outputs: dict[str, Any]) -> float:
     return float("nan")
 
 
-@pytest.mark.parametrize(("function", "message"), [(missing, "failed: KeyError: 'z'"), (nothing, "says nan")])
+@pytest.mark.parametrize(("function", "message"), [(broken, "failed: KeyError: 'z'"), (nothing, "says nan")])
 def test_a_function_that_is_no_good(function: Any, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         metric_of(function).loss(answers(A), answers(A))
+
+
+@pytest.mark.parametrize(
+    ("labels", "name", "message", "hint"),
+    [
+        (
+            [],
+            "y",
+            "the metric accuracy asks for the label 'label', which is not beside the samples",
+            "there are none: --calib takes",
+        ),
+        ([{"target": A, "labels": A}], "y", "asks for the label 'label'", "there is target, labels"),
+        ([], "z", "asks for the output 'z', which is not among those of the model", "there is y"),
+    ],
+)
+def test_a_function_that_asks_for_what_is_not_there(labels: list[Any], name: str, message: str, hint: str) -> None:
+    def accuracy(outputs: dict[str, Any], labels: dict[str, Any]) -> float:
+        return float((outputs[name].argmax(-1) == labels["label"]).mean())
+
+    with pytest.raises(UsageError, match=message) as caught:
+        metric_of(accuracy, labels).loss(answers(A), answers(A))
+    assert caught.value.hint is not None
+    assert caught.value.hint.startswith(hint)
+
+
+def test_a_function_may_try_one_name_after_another() -> None:
+    def first(outputs: dict[str, Any]) -> float:
+        try:
+            return float(outputs["z"].max())
+        except KeyError:
+            return float(outputs["y"].max())
+
+    assert metric_of(first).loss(answers(A), answers(A)) == 0.0
 
 
 def test_a_name_that_is_none() -> None:

@@ -7,14 +7,15 @@ from math import inf
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from irc.ir import Graph, capture, clone_graph
+from irc.ir import Graph, capture, clone_graph, evaluate
 from irc.lowering import CompileOptions, find_target
 from irc.lowering.job import Job
 from irc.lowering.precision import search
 from irc.lowering.precision.findings import Findings, named, recall
-from irc.lowering.precision.judge import Judge
+from irc.lowering.precision.judge import Judge, Judged
 from irc.lowering.precision.knowledge import NOTHING, Knowledge
 from irc.lowering.precision.lowered import everywhere, streamed_forms, with_forms
 from irc.lowering.precision.metrics import METRICS
@@ -46,10 +47,15 @@ def graph() -> Graph:
 
 
 class Program:
-    """Stands for a program; it knows its form."""
+    """Stands for a program; it knows its form, and answers as the reference does but for an error of its own."""
 
-    def __init__(self, form: str) -> None:
-        self.form = form
+    def __init__(self, form: str, graph: Graph, own_error: float) -> None:
+        self.form, self._graph, self._own_error = form, graph, own_error
+
+    def run(self, feeds: Any) -> dict[str, Any]:
+        """All numbers larger than they are by the error, but those of f32."""
+        factor = 1.0 if self.form == "f32" else 1.0 + self._own_error
+        return {name: (factor * y).astype(y.dtype) for name, y in zip(["y"], evaluate(self._graph, feeds), strict=True)}
 
     def close(self) -> None:
         """Nothing to let go of."""
@@ -62,6 +68,7 @@ def searched(
     limit: float,
     seconds: float = inf,
     known: Knowledge = NOTHING,
+    own_error: float = 0.0,
 ) -> search.Outcome:
     """What is found where the two products take `times` in each form, and a run takes as long as both."""
     names = list(patterns(sites(graph)))
@@ -69,7 +76,7 @@ def searched(
     def build(graph: Graph, engine: Any, job: Job) -> Program | str:
         told = {"Cast": "bf16", "DynamicQuantizeLinear": "dynamic-int8"}
         form = next((told[op.name] for op in graph.walk() if op.name in told), "f32")
-        return Program(form) if form in times else "it has no kernels"
+        return Program(form, graph, own_error) if form in times else "it has no kernels"
 
     def timed(programs: Sequence[Program], feeds: Any, model: Graph) -> list[Times]:
         return [Times(sum(times[p.form]), dict(zip(names, times[p.form], strict=True))) for p in programs]
@@ -84,9 +91,15 @@ def searched(
     return Search(subject, job, Findings("precision-test.json"), seconds, lambda event: None).run()
 
 
-def error_of(graph: Graph, *forms: Form) -> float:
-    """The error of the products in these forms."""
-    return Judge(graph, FEEDS, METRICS["l2"]).of_graph(with_forms(graph, forms)).error
+def judged(graph: Graph, *forms: Form) -> Judged:
+    """What the products lose in these forms."""
+    return Judge(graph, FEEDS, METRICS["l2"]).of_graph(with_forms(graph, forms))
+
+
+def doubted(graph: Graph, *forms: Form) -> float:
+    """What they may lose on other inputs."""
+    found = judged(graph, *forms)
+    return found.loss + search.DOUBTS * found.doubt
 
 
 def test_everything_that_pays_is_taken_where_that_is_within_the_bound(monkeypatch: pytest.MonkeyPatch, graph: Graph) -> None:
@@ -103,11 +116,29 @@ def test_what_is_slower_stays_and_says_so(monkeypatch: pytest.MonkeyPatch, graph
 
 
 def test_under_a_tight_bound_what_saves_most_for_its_error_is_taken(monkeypatch: pytest.MonkeyPatch, graph: Graph) -> None:
-    limit = 1.01 * error_of(graph, Form.F32, Form.BF16)
-    assert limit < error_of(graph, Form.BF16, Form.BF16)
+    limit = 1.01 * doubted(graph, Form.F32, Form.BF16)
+    assert limit < doubted(graph, Form.BF16, Form.BF16)
     found = searched(monkeypatch, graph, {"f32": (1.0, 1.0), "bf16": (0.9, 0.2)}, limit)
     assert list(found.forms) == [Form.F32, Form.BF16]
     assert "would save 0.100 ms, but its error of" in found.choices[0].why
+
+
+def test_a_bound_that_only_these_samples_keep_is_not_kept(monkeypatch: pytest.MonkeyPatch, graph: Graph) -> None:
+    found = judged(graph, Form.BF16, Form.BF16)
+    assert 0 < found.doubt < found.loss
+    outcome = searched(monkeypatch, graph, {"f32": (1.0, 1.0), "bf16": (0.5, 0.4)}, limit=1.001 * found.loss)
+    assert list(outcome.forms) != [Form.BF16, Form.BF16]
+
+
+def test_a_program_that_loses_more_than_its_graph_has_to_be_within_the_bound(
+    monkeypatch: pytest.MonkeyPatch, graph: Graph
+) -> None:
+    times = {"f32": (1.0, 1.0), "bf16": (0.9, 0.2)}
+    limit = 1.2 * doubted(graph, Form.BF16, Form.BF16)
+    assert list(searched(monkeypatch, graph, times, limit).forms) == [Form.BF16, Form.BF16]
+    assert list(searched(monkeypatch, graph, times, limit, own_error=2 * limit).forms) == [Form.F32, Form.F32]
+    fewer = list(searched(monkeypatch, graph, times, limit, own_error=0.9 * limit).forms)
+    assert fewer != [Form.BF16, Form.BF16]
 
 
 def test_what_no_engine_builds_is_said(monkeypatch: pytest.MonkeyPatch, graph: Graph) -> None:
@@ -173,3 +204,14 @@ def test_weights_alone_are_tried_where_rows_are_few(rows: int | str, forms: tupl
     product = [node("MatMul", ["x", "w"], ["y"], name="product")]
     kinds = [info("x", F32, [rows, WIDTH])], [info("y", F32, [rows, WIDTH])]
     assert streamed_forms(capture(model(product, *kinds, {"w": normal(WIDTH, WIDTH)}))) == forms
+
+
+def test_one_product_of_few_rows_among_larger_ones_is_not_worth_a_form() -> None:
+    nodes = [
+        node("MatMul", ["x", "w"], ["h"], name="first"),
+        node("ReduceMean", ["h", "axes"], ["m"], keepdims=1, name="mean"),
+        node("MatMul", ["m", "w"], ["y"], name="classifier"),
+    ]
+    weights = {"w": normal(WIDTH, WIDTH), "axes": np.array([0])}
+    captured = capture(model(nodes, [info("x", F32, [128, WIDTH])], [info("y", F32, [1, WIDTH])], weights))
+    assert streamed_forms(captured) == ()

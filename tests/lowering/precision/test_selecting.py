@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import product
 from math import inf, sqrt
 
@@ -35,6 +36,12 @@ def test_a_pattern_goes_on_to_a_form_that_saves_more() -> None:
     options = [option("a", 2.0, 1e-3, Form.BF16), option("a", 4.0, 8e-3)]
     assert select(options, 2e-3)["a"].form is Form.BF16
     assert select(options, 1e-2)["a"].form is Form.INT8
+
+
+def test_an_error_that_is_not_known_is_taken_for_a_share_of_the_whole() -> None:
+    options = [replace(option("a", 4.0, inf), share=3e-3), replace(option("b", 4.0, 1e-3), share=3e-3)]
+    assert select(options, 2e-3).keys() == {"b"}
+    assert select(options, 3.2e-3).keys() == {"a", "b"}
 
 
 def test_an_error_that_is_not_known_fits_no_bound() -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pytest
-from onnx import ModelProto, NodeProto
+from onnx import ModelProto, NodeProto, helper
 
 from irc.ir import capture, evaluate
 from irc.lowering import find_target
@@ -123,6 +123,71 @@ def test_signed_bytes_that_are_returned_stay_as_they_are() -> None:
     outputs[0].name = "q"
     message.graph.output.extend(outputs)
     assert opened(capture(message.SerializeToString())) is not None
+    assert_a_step_apart(message, feeds)
+
+
+UNARY = ("x", "xs", "xz", "ys", "yz")
+BINARY = ("x", "xs", "xz", "v", "vs", "vz", "ys", "yz")
+OWN_OPS: list[tuple[str, tuple[str, ...], dict[str, Any]]] = [
+    ("QLinearAdd", BINARY, {}),
+    ("QLinearMul", BINARY, {}),
+    ("QLinearAveragePool", UNARY, {"kernel_shape": [2, 2], "strides": [2, 2]}),
+    ("QLinearGlobalAveragePool", UNARY, {}),
+    ("QLinearLeakyRelu", UNARY, {"alpha": 0.2}),
+    ("QLinearSigmoid", UNARY, {}),
+    ("QLinearSoftmax", UNARY, {"axis": 1, "opset": 13}),
+    ("QLinearConcat", ("ys", "yz", "x", "xs", "xz", "v", "vs", "vz"), {"axis": 1}),
+]
+
+
+def of_onnxruntime(name: str, operands: Sequence[str], attributes: Mapping[str, Any], data: Any) -> tuple[ModelProto, Feeds]:
+    """One of ONNX Runtime's own ops on bytes: x and v [1, 6, 4, 4], by other scales."""
+    weights = {
+        "xs": scales(0.02),
+        "xz": np.array(np.iinfo(data).max - 100, data),
+        "vs": scales(0.03),
+        "vz": np.array(np.iinfo(data).max - 120, data),
+        "ys": scales(1 / 256 if name in ("QLinearSigmoid", "QLinearSoftmax") else 0.05),
+        "yz": np.array(np.iinfo(data).min if name == "QLinearSoftmax" else np.iinfo(data).max - 127, data),
+    }
+    feeds = {"x": some(data, 1, 6, 4, 4), "v": some(data, 1, 6, 4, 4, seed=1)}
+    taken = {key: array for key, array in feeds.items() if key in operands}
+    known = {key: array for key, array in weights.items() if key in operands}
+    message = of([node(name, list(operands), ["y"], domain="com.microsoft", **attributes)], taken, ["y"], known)
+    message.opset_import.append(helper.make_opsetid("com.microsoft", 1))
+    return message, taken
+
+
+@pytest.mark.parametrize(("name", "operands", "attributes"), OWN_OPS, ids=[name for name, *_ in OWN_OPS])
+@pytest.mark.parametrize("data", [np.uint8, np.int8])
+def test_onnxruntimes_own_ops_on_bytes(name: str, operands: Sequence[str], attributes: Mapping[str, Any], data: Any) -> None:
+    message, feeds = of_onnxruntime(name, operands, attributes, data)
+    (op,) = (op for op in capture(message.SerializeToString()) if not op.is_constant)
+    assert why_not(op) == ""
+    assert_a_step_apart(message, feeds)
+
+
+def test_those_whose_channels_lie_last_are_left_to_others() -> None:
+    pooled = {"kernel_shape": [2, 2], "strides": [2, 2], "channels_last": 1}
+    message, _ = of_onnxruntime("QLinearAveragePool", UNARY, pooled, np.uint8)
+    (op,) = (op for op in capture(message.SerializeToString()) if not op.is_constant)
+    assert why_not(op) != ""
+
+
+@pytest.mark.parametrize("rounded", [False, True])
+def test_a_quantized_gemm(rounded: bool) -> None:
+    weights = {
+        "xs": scales(0.02),
+        "xz": np.array(100, np.uint8),
+        "w": some(np.int8, 5, 16, seed=1),
+        "ws": scales(0.01),
+        "wz": np.array(0, np.int8),
+        "c": np.arange(-2000, 3000, 1000).astype(np.int32),
+        **({"ys": scales(0.3), "yz": np.array(128, np.uint8)} if rounded else {}),
+    }
+    feeds = {"x": some(np.uint8, 4, 16)}
+    message = of([node("QGemm", ["x", *weights], ["y"], domain="com.microsoft", transB=1)], feeds, ["y"], weights)
+    message.opset_import.append(helper.make_opsetid("com.microsoft", 1))
     assert_a_step_apart(message, feeds)
 
 

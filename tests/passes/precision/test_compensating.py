@@ -65,6 +65,15 @@ def test_without_any_data_all_rows_count_the_same() -> None:
     assert np.isfinite(curvature.factor).all()
 
 
+@pytest.mark.parametrize("rows", [1, 2, 127, 128, 129, 300, 517])
+def test_the_factor_made_by_halves_is_that_of_the_inverse(rows: int) -> None:
+    data = correlated(rows, 2 * rows, max(1, rows // 3))
+    curvature = Curvature.of(data.T @ data, 0.1)
+    factor = curvature.factor
+    assert (np.triu(factor) == factor).all()
+    assert np.allclose(factor.T @ factor @ curvature.hessian, np.eye(rows), atol=1e-9)
+
+
 def test_what_hangs_together_in_one_half_of_the_data_only_is_not_believed() -> None:
     weights = np.random.default_rng(1).standard_normal((64, 40)).astype(np.float32)
     random = np.random.default_rng(2)

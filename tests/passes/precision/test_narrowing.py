@@ -89,6 +89,20 @@ def test_why_not() -> None:
     assert why_not_narrow(first, DType.BF16) == ""
 
 
+@pytest.mark.parametrize(("scale", "reason"), [("1e-5", "a constant is too small for f16"), ("1e-4", ""), ("0.0", "")])
+def test_what_f16_has_few_digits_for_is_not_narrowed(scale: str, reason: str) -> None:
+    graph = parse_graph(
+        f"""graph @main(%x: f32[2,2]) -> (%y: f32[2,2]) {{
+  %w = const @_ : f32[2,2] = [{scale}, -{scale}, 0.0, 0.0]
+  %y = MatMul(%x, %w)
+  return %y
+}}"""
+    )
+    (site,) = sites(graph)
+    assert why_not_narrow(site, DType.F16) == reason
+    assert why_not_narrow(site, DType.BF16) == ""
+
+
 def test_no_level_allows_the_pass() -> None:
     graph = parse_graph(TEXT, name="narrow")
     manager = PassManager(registry().pipeline("narrow"))
