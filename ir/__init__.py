@@ -20,6 +20,7 @@ from .graph import Graph, Op, Use, Value, constant_op
 from .infer import make, refresh
 from .location import Location, SourceOrigin, at, parse_origin, via
 from .on_bytes import OnBytes, on_bytes, plain_of
+from .one_sign import unsigned, with_one_sign
 from .operators import Attribute, EmptyList
 from .reference import Evaluator, evaluate, evaluate_constants, evaluator_of
 from .specialize import parse_dims, parse_shapes, specialize
@@ -102,9 +103,11 @@ __all__ = [
     "shapes",
     "specialize",
     "to_model",
+    "unsigned",
     "verify",
     "via",
     "wide_op",
     "wide_type",
     "widen",
+    "with_one_sign",
 ]

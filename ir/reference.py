@@ -12,6 +12,7 @@ from . import schema
 from .diagnostics import EvaluationError
 from .emit import emit
 from .graph import Graph
+from .one_sign import with_one_sign
 from .tensors import Array, Tensor
 from .types import DType, TensorType, Type
 
@@ -34,7 +35,7 @@ class Evaluator:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # whoever reads the results works meanwhile
         options.enable_cpu_mem_arena = False  # what is let go goes back to the system at once
         options.add_session_config_entry("session.disable_prepacking", "1")  # one or two runs do not pay for copied weights
-        emitted = emit(graph, opset=opset, keep_inline=_KEPT_INLINE)
+        emitted = emit(with_one_sign(graph), opset=opset, keep_inline=_KEPT_INLINE)
         # The session may use them where they lie: they live as long as it does, also what was put in order just for it.
         self._weights = {name: _ort_value(ort, tensor) for name, tensor in emitted.weights.items()}
         options.add_external_initializers(list(self._weights), list(self._weights.values()))

@@ -23,6 +23,9 @@ class Kind(StrEnum):
     CUDA = "cuda"
 
 
+_VNNI = frozenset({"avx512vnni", "avxvnni"})
+
+
 @dataclass(frozen=True)
 class Target:
     """What to compile for; what is not known of it is None or empty.
@@ -50,6 +53,11 @@ class Target:
     def is_here(self) -> bool:
         """Whether programs for it run, and can be measured, on this machine."""
         return not self.not_here
+
+    @property
+    def saturates(self) -> bool:
+        """Whether it has no fast exact sums of u8 by i8: x86-64 without VNNI, whose VPMADDUBSW adds two products in 16 bits."""
+        return self.kind is Kind.CPU and self.architecture == "x86-64" and not _VNNI.intersection(self.features)
 
 
 ARM = "arm64"

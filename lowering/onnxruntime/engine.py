@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from irc.ir import DType, Graph, Op, Tensor, UnsupportedError, Use, clone_graph, emit, schema
+from irc.ir import DType, Graph, Op, Tensor, UnsupportedError, Use, clone_graph, emit, schema, with_one_sign
 from irc.passes import Context, Rule, unfused
 from irc.runtime import WEIGHTS_FILE, OnnxRuntimeOptions, OptionValue, WeightView, layout_weights, spill, tensorrt_library
 
 from ..engine import YES, EngineFiles, Verdict, Wish, weight_view
 from ..targets import Kind, Target
-from .forms import CPU_ONLY, RULES, legalize
+from .forms import CPU_ONLY, RULES, WITHOUT_VNNI, legalize
 from .kernels import why_not
 from .package import GPU, install_gpu, package
 
@@ -147,8 +147,10 @@ class OnnxRuntime:
         graph = unfused(graph)  # it takes no regions
         if opt_level >= 2:
             assumed, graph = graph.assumed_dims, clone_graph(graph)
-            legalize(graph, context if target.kind is Kind.CPU else _for_gpu(context))
+            legalize(graph, _for_target(context, target))
             assumed |= graph.assumed_dims
+        if target.saturates:
+            graph = with_one_sign(graph)
         emitted = emit(graph, opset=choose_opset(graph), keep_inline=KEPT_INLINE)
         emitted.declare_operands("Attention")  # of operands whose last dim it does not find, it makes results of a wrong size
         weights = {name: weight_view(tensor) for name, tensor in emitted.weights.items()}
@@ -168,10 +170,11 @@ def _on_cuda(options: Mapping[str, str] | None = None, optimization: str = "all"
     )
 
 
-def _for_gpu(context: Context | None) -> Context:
-    """The context without forms that are for CPUs; what it counts it counts with the one given."""
+def _for_target(context: Context | None, target: Target) -> Context:
+    """The context without forms that are for others; what it counts it counts with the one given."""
     context = Context() if context is None else context
-    return replace(context, disabled=context.disabled | {rule.name for rule in CPU_ONLY})
+    others = (*(CPU_ONLY if target.kind is Kind.CUDA else ()), *(() if target.saturates else WITHOUT_VNNI))
+    return replace(context, disabled=context.disabled | {rule.name for rule in others})
 
 
 UNTOUCHED = {

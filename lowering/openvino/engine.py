@@ -36,6 +36,7 @@ from ..targets import Kind, Target
 from .dynamic import is_found_in_run, with_ranges
 from .halves import PRECISION, is_rounding, without_rounding
 from .legality import why_not
+from .saturating import why_saturates, without_saturation
 
 MOST_NAMED = 3
 """Inputs that a message names."""
@@ -69,7 +70,8 @@ class OpenVino:
         """Whether OpenVINO computes `op` as ONNX means it."""
         if not self.version:
             return Verdict("it is not installed (pip install 'irc-compiler[openvino]')")
-        return YES if is_rounding(op) or is_codebook_op(op) or is_found_in_run(op) else Verdict(why_not(op))
+        known = is_rounding(op) or is_codebook_op(op) or is_found_in_run(op)
+        return YES if known else Verdict(why_not(op) or why_saturates(op, target))
 
     def settings(self, opt_level: int, target: Target) -> Sequence[Mapping[str, OptionValue]]:
         """One setting, from O2 on: it has none that keeps answers to the bit."""
@@ -103,7 +105,7 @@ class OpenVino:
         signature = self.takes_signature(graph)
         if not signature:
             raise UnsupportedError(f"OpenVINO does not take the model: {signature.reason}", hint="use --engine onnxruntime")
-        graph, precision = without_rounding(with_ranges(_opened(graph)), target)
+        graph, precision = without_rounding(without_saturation(with_ranges(_opened(graph)), target), target)
         emitted = emit(graph)
         with scratch_folder("openvino") as folder:
             try:

@@ -31,6 +31,10 @@ CPU_ONLY: tuple[Rule, ...] = (*dynamic.RULES, *epilogue.RULES, *weights.RULES)
 """What was measured on CPUs or has no other kernels."""
 
 
+WITHOUT_VNNI: tuple[Rule, ...] = quantized.WITHOUT_VNNI
+"""What only x86-64 processors without VNNI need."""
+
+
 def legalize(graph: Graph, context: Context | None = None) -> Context:
     """Rewrite `graph` in place, as far as `context` lets it; the context returned counts what was done, by rule.
 
@@ -43,4 +47,4 @@ def legalize(graph: Graph, context: Context | None = None) -> Context:
     return context
 
 
-__all__ = ["CPU_ONLY", "RULES", "legalize"]
+__all__ = ["CPU_ONLY", "RULES", "WITHOUT_VNNI", "legalize"]

@@ -3,13 +3,14 @@
 The IR moves quantized numbers as they are. Behind a Transpose of int8, ONNX Runtime misses the groups around it: with the pairs
 put back, micro_kws_qdq runs its pooling and its first product on integers again (0.93 against 1.00 of the untouched file).
 A convolution or Gemm is one of integers only where its bias is, too: an int32 in the steps of the sums it is added to.
+Without VNNI its kernels saturate sums of u8 by i8 (`irc.ir.with_one_sign` says how): there weights are u8.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from irc.ir import DType, Op, Tensor, Value
+from irc.ir import DType, Op, Tensor, Value, unsigned
 from irc.passes import Contract, No, Rewriter, Rule, rule, steps_of_sums
 
 from .facts import dtype_of
@@ -61,4 +62,29 @@ def bias_in_steps(op: Op, rewrite: Rewriter) -> Value | No:
     return rewrite.op(op.name, [op.operand(0), op.operand(1), dequantized], dict(op.attributes))
 
 
-RULES: tuple[Rule, ...] = (pair_around_movement, bias_in_steps)
+@rule("DequantizeLinear", contract=Contract.EXACT)
+def weights_of_u8(op: Op, rewrite: Rewriter) -> Value | No:
+    """Constant weights of i8 by the zero point z are u8 by z + 128, as kernels without VNNI sum exactly.
+
+    ONNX Runtime makes u8 of quantized data of i8 by itself, so both factors are u8 then.
+    """
+    integers = op.constant_operand(0)
+    if integers is None or integers.dtype is not DType.I8:
+        return No("it dequantizes no constant of i8")
+    zeros = op.constant_operand(2)
+    if zeros is None and (op.operand(2) is not None or op.needed(1).constant is None):
+        return No("its scales or zero points are computed")
+    if not any(user.is_a("Conv", "ConvTranspose", "MatMul", "Gemm") for user in op.result.users):
+        return No("no product takes it")
+    scales = op.needed(1).constant
+    if zeros is None and scales is not None:
+        zeros = Tensor.from_array(np.zeros(scales.shape, np.int8))
+    assert zeros is not None
+    operands = [rewrite.constant(unsigned(integers)), op.needed(1), rewrite.constant(unsigned(zeros))]
+    return rewrite.op("DequantizeLinear", operands, dict(op.attributes))
+
+
+WITHOUT_VNNI: tuple[Rule, ...] = (weights_of_u8,)
+"""For processors on which sums of u8 by i8 saturate."""
+
+RULES: tuple[Rule, ...] = (pair_around_movement, bias_in_steps, *WITHOUT_VNNI)
