@@ -159,10 +159,15 @@ def where(b: Builder) -> None:
 
 
 def cast(b: Builder) -> None:
+    """What no integer can be is cut off first: ONNX leaves open what becomes of it, and two Casts in a row do it otherwise."""
     x = b.value(*MOVABLE)
     for _ in range(b.integer(1, 3)):
-        if x is not None:
-            (x,) = b.op("Cast", [x], to=b.pick(MOVABLE).onnx_code)
+        if x is None:
+            return
+        to, kind = b.pick(MOVABLE), dtype(x)
+        if kind is not None and kind.is_float and not to.is_float and to is not DType.BOOL:
+            (x,) = b.op("Clip", [x, *(b.constant(np.array(end, kind.numpy), kind) for end in (-100, 100))])
+        (x,) = b.op("Cast", [x], to=to.onnx_code)
 
 
 def transpose(b: Builder) -> None:
