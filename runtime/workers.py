@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import weakref
 from collections.abc import Callable, Generator, Sequence
 from types import TracebackType
 
@@ -64,6 +65,8 @@ class Worker:
                 raise EngineFailure(
                     f"no process can be started: {(error.strerror or str(error)).lower()}", location=name
                 ) from error
+            # Ctrl-C may come when this is made and no block has begun yet that would end the process.
+            self._left = weakref.finalize(self, _end, self._process)
             try:
                 again()
                 threading.Thread(target=self._listen, daemon=True).start()
@@ -124,6 +127,7 @@ class Worker:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+        self._left.detach()
         self._complaints.close()
 
     def _listen(self) -> None:
@@ -144,6 +148,11 @@ class Worker:
         how = f"was killed by {_signal_name(-code)}" if code < 0 else f"ended with exit code {code}"
         last = f": {said[-1].strip()[:300]}" if said else ""
         return EngineFailure(f"its process {how}{last}", location=self.name)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.kill()
+    process.wait()
 
 
 def _signal_name(number: int) -> str:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -94,6 +97,18 @@ def test_a_late_answer_is_no_failure_yet() -> None:
         with pytest.raises(Late, match=r"did not answer within 0\.1 s"):
             worker.answer(0.1)
         worker.kill()
+
+
+def test_an_interrupt_before_its_block_begins_leaves_no_process(tmp_path: Path) -> None:
+    (tmp_path / "sleeper.py").write_text("import time\ntime.sleep(600)\n")
+    made = "from irc.runtime.workers import Worker\nworker = Worker('a', [], 'sleeper')\n"
+    code = f"{made}print(worker._process.pid, flush=True)\nraise KeyboardInterrupt\n"
+    paths = os.pathsep.join([str(tmp_path), *(each for each in sys.path if each)])
+    said = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, env={**os.environ, "PYTHONPATH": paths}, timeout=60
+    )
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(said.stdout), 0)
 
 
 def test_a_process_that_cannot_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
