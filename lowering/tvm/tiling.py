@@ -193,7 +193,7 @@ def _by_cycles(of: Extent, machine: Machine) -> list[tuple[int, int]]:
     """The register tiles, that which the model says is fastest first."""
 
     def cycles(tile: tuple[int, int]) -> float:
-        return _cycles(*tile, of.rows, of.columns, of.depth, machine) * _conflicts(tile[0], of.row_stride, of.depth, machine)
+        return _cycles(*tile, of.rows, of.columns, of.depth, machine) * _conflicts(*tile, of.row_stride, of.depth, machine)
 
     return sorted(_tiles(machine), key=cycles)
 
@@ -261,8 +261,12 @@ def _kernel_of(tiling: Tiling, of: Extent) -> tuple[int, ...]:
 
 
 def _tiles(machine: Machine) -> list[tuple[int, int]]:
-    """The register tiles that leave room for the vectors of B and one broadcast."""
-    room = machine.registers - 1
+    """The register tiles that leave room for the vectors of B and the broadcasts under way.
+
+    With AVX-512 and NEON a multiply-add takes one element as a broadcast. AVX2 broadcasts into a register, and LLVM begins with
+    the next before the last was used: without a second, it keeps a sum in memory, which takes twice the time.
+    """
+    room = machine.registers - (1 if machine.registers > 16 else 2)
     return [(rows, vectors) for vectors in range(1, 7) for rows in range(1, 15) if rows * vectors + vectors <= room]
 
 
@@ -287,16 +291,22 @@ WAYS = 8
 """Lines in a set of L1."""
 LINE = 64
 """Bytes of a cache line."""
+MISS = 2.2
+"""Multiply-adds that could start in the time in which a line comes from L2."""
 
 
-def _conflicts(tile_rows: int, row_stride: int, depth: int, machine: Machine) -> float:
+def _conflicts(tile_rows: int, vectors: int, row_stride: int, depth: int, machine: Machine) -> float:
     """By what a tile is slowed down whose rows of A meet in few sets of L1, where B passes through, too.
 
-    Measured for 9, 12 and 14 rows in one set: 4, 12 and 25 %.
+    Measured with AVX-512 for 9, 12 and 14 rows in one set: 4, 12 and 25 %. Every step then waits for L2, which shows where it
+    has few multiply-adds: with AVX2, tiles of one vector with 10, 12 and 13 rows take 2.2, 2.7 and 3.9 times as long.
     """
     if 4 * depth < LINE * WAYS:
         return 1.0  # a row is in a few lines, which come back before they are needed
     sets = machine.l1 // (WAYS * LINE)
     places = [4 * row * row_stride // LINE % sets for row in range(tile_rows)]
     busiest = max(places.count(place) for place in places)
-    return 1.0 + 0.03 * max(0, busiest - WAYS + 1)
+    if busiest < WAYS:
+        return 1.0
+    waits = MISS * busiest / (tile_rows * vectors) if busiest > WAYS else 1.0
+    return max(1.0 + 0.03 * (busiest - WAYS + 1), waits)

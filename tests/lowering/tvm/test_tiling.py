@@ -32,6 +32,8 @@ MACHINES = st.builds(
 SIZES = st.one_of(st.integers(1, 40), st.sampled_from([49, 64, 128, 197, 768, 1000, 3072]))
 EXTENTS = st.builds(Extent, SIZES, SIZES, SIZES, SIZES, st.sampled_from([1, 2, 12, 36]), st.sampled_from([1, 3, 64, 768, 1024]))
 HERE = Machine(16, 32, 1 << 15, 1 << 20, 2)
+OLDER = Machine(8, 16, 1 << 15, 1 << 19, 2)
+"""With AVX2."""
 PRODUCT = Extent(1, 128, 3072, 768, 1, 768)
 
 
@@ -63,6 +65,19 @@ def test_there_is_a_handful_of_neighbours_all_of_them_different(of: Extent, mach
 def test_a_text_says_all_there_is_to_say(of: Extent, machine: Machine) -> None:
     for tiling in (choose_tiling(of, machine), *neighbours(of, machine)):
         assert read_tiling(tiling.text, of, machine) == tiling
+
+
+def test_avx2_has_a_register_for_the_next_broadcast() -> None:
+    """With 4x3, twelve sums, three vectors and one broadcast are all sixteen, and a sum goes through memory."""
+    assert choose_tiling(PRODUCT, OLDER).text == "6x2 22x1 rows"
+    assert read_tiling("4x3 32x1 rows", PRODUCT, OLDER) is None
+
+
+def test_few_rows_where_all_meet_in_one_set_of_the_cache() -> None:
+    """Rows 4 KiB apart: more than its eight ways would all wait for L2 in a tile of one vector, which has little else to do."""
+    narrow = Extent(1, 196, 8, 1024, 1, 1024)
+    assert choose_tiling(narrow, OLDER).tile_rows <= 8
+    assert choose_tiling(replace(narrow, row_stride=1040), OLDER).tile_rows > 8
 
 
 def test_neighbours_have_another_width_more_or_fewer_tasks_or_the_other_order() -> None:
