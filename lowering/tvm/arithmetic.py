@@ -2,13 +2,16 @@
 
 Law: sums of bf16 are f32, those of 8 bits i32 and exact. Elements that share a lane lie side by side in A and in B.
 
-Source: Intel's manual of instructions, VDPBF16PS and VPDPBUSD; LLVM's intrinsics of these names.
+Without VPDPBUSD, a lane's four products of bytes are two of VPMADDWD's, of those with even and of those with odd numbers, which
+are widened to 16 bits first: by a mask and shifts, shared by all rows and vectors of a tile. VPMADDUBSW would saturate.
+
+Source: Intel's manual of instructions, VDPBF16PS, VPDPBUSD and VPMADDWD; LLVM's intrinsics of these names.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from irc.ir import DType
 
@@ -21,7 +24,7 @@ class Arithmetic:
     """An arithmetic: dtypes of A, B and the sums, how many products a lane holds, and what a processor needs for it.
 
     `lane` is TVM's dtype of a lane in memory. `support` is LLVM's text of a function that the multiply-add calls, by the
-    number of lanes; empty where it needs none.
+    number of lanes; empty where it needs none. It takes up so many `registers` beside sums, a broadcast, and B.
     """
 
     name: str
@@ -32,6 +35,7 @@ class Arithmetic:
     features: tuple[str, ...]
     multiply_add: MultiplyAdd
     support: Mapping[int, str]
+    registers: int = 0
 
     @property
     def lane(self) -> DType:
@@ -75,9 +79,52 @@ def _dpbf16(lanes: int) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _int8_by_pairs(total: str, a: str, b: str, lanes: int) -> str:
+    return f'T.call_extern("int32x{lanes}", "irc_pairs_{lanes}", {total}, {a}, {b})'
+
+
+def _pairs(lanes: int, intrinsic: str) -> str:
+    """c + a * b of lanes of four bytes; a byte of a with an even number is below in its 16 bits, one of b is brought down."""
+    sums, words = f"<{lanes} x i32>", f"<{2 * lanes} x i16>"
+
+    def all_of(number: int) -> str:
+        return f"<{', '.join([f'i16 {number}'] * (2 * lanes))}>"
+
+    lines = (
+        f"define linkonce_odr hidden {sums} @irc_pairs_{lanes}({sums} %c, {sums} %a, {sums} %b) alwaysinline {{",
+        f"  %x = bitcast {sums} %a to {words}",
+        f"  %y = bitcast {sums} %b to {words}",
+        f"  %x0 = and {words} %x, {all_of(255)}",
+        f"  %x1 = lshr {words} %x, {all_of(8)}",
+        f"  %up = shl {words} %y, {all_of(8)}",
+        f"  %y0 = ashr {words} %up, {all_of(8)}",
+        f"  %y1 = ashr {words} %y, {all_of(8)}",
+        f"  %p = call {sums} {intrinsic}({words} %x0, {words} %y0)",
+        f"  %q = call {sums} {intrinsic}({words} %x1, {words} %y1)",
+        f"  %s = add {sums} %c, %p",
+        f"  %r = add {sums} %s, %q",
+        f"  ret {sums} %r",
+        "}",
+        f"declare {sums} {intrinsic}({words}, {words})",
+    )
+    return "\n".join(lines) + "\n"
+
+
 F32 = Arithmetic("f32", DType.F32, DType.F32, DType.F32, 1, (), _f32, {})
 BF16 = Arithmetic("bf16", DType.BF16, DType.BF16, DType.F32, 2, ("avx512bf16",), _bf16, {8: _dpbf16(8), 16: _dpbf16(16)})
 INT8 = Arithmetic("int8", DType.U8, DType.I8, DType.I32, 4, ("avx512vnni",), _int8, {})
 
-ARITHMETICS: Sequence[Arithmetic] = (F32, BF16, INT8)
+INT8_ON_AVX = replace(INT8, features=("avxvnni",))
+_WORDS = {8: _pairs(8, "@llvm.x86.avx2.pmadd.wd"), 16: _pairs(16, "@llvm.x86.avx512.pmaddw.d.512")}
+INT8_BY_PAIRS = Arithmetic("int8 by pairs", DType.U8, DType.I8, DType.I32, 4, ("avx2",), _int8_by_pairs, _WORDS, registers=4)
+
+ON_BYTES: Sequence[Arithmetic] = (INT8, INT8_ON_AVX, INT8_BY_PAIRS)
+"""Those of 8 bits, the fastest first."""
+
+ARITHMETICS: Sequence[Arithmetic] = (F32, BF16, *ON_BYTES)
 """All there are."""
+
+
+def arithmetic_of_bytes(features: Collection[str]) -> Arithmetic | None:
+    """The fastest arithmetic of u8 by i8 of a processor with these features; None where there is none."""
+    return next((each for each in ON_BYTES if all(name in features for name in each.features)), None)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from irc.ir import DType, Op, Tensor, Value
 
-from .arithmetic import BF16, INT8, Arithmetic
+from .arithmetic import BF16, F32, Arithmetic, arithmetic_of_bytes
 from .elements import dtype_of
 from .scaling import is_scaled, quantized_in_run
 from .tiling import Machine
@@ -149,8 +149,13 @@ def arithmetic_of(op: Op, machine: Machine) -> Arithmetic | None:
     if left is None or weights is None:
         return None
     if dtype_of(left) is DType.BF16:
-        found = BF16 if weights.dtype is DType.BF16 else None
-    else:
-        is_bytes = bytes_of(op.needed(0)) is not None or left is not narrow(op.needed(0))
-        found = INT8 if is_bytes and scales_of(op) is not None else None
-    return found if found is not None and machine.features.issuperset(found.features) else None
+        return BF16 if weights.dtype is DType.BF16 and machine.features.issuperset(BF16.features) else None
+    is_bytes = bytes_of(op.needed(0)) is not None or left is not narrow(op.needed(0))
+    return arithmetic_of_bytes(machine.features) if is_bytes and scales_of(op) is not None else None
+
+
+def lying_arithmetic(dtype: DType, machine: Machine) -> Arithmetic:
+    """The arithmetic of an A of f32, bf16 or u8 that is read as it lies, but where the columns are A's: that is f32."""
+    if dtype is DType.BF16:
+        return BF16
+    return (arithmetic_of_bytes(machine.features) if dtype is DType.U8 else None) or F32

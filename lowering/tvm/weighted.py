@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 
 from irc.ir import DType, Op, Value
 
-from .arithmetic import BF16, F32, INT8, Arithmetic
+from .arithmetic import F32, Arithmetic
 from .contraction import Contraction, contraction, extent_of, in_lanes
 from .epilogues import Added, Reader, Rescaled, ending_of
 from .expressions import shape_of
 from .kernel import product
 from .lowerer import Lowerer
-from .narrow import Bytes, arithmetic_of, bytes_of, constant_of, content_of, lying_left, scales_of
+from .narrow import Bytes, arithmetic_of, bytes_of, constant_of, content_of, lying_arithmetic, lying_left, scales_of
 from .packing import elements_of, view_of_weights, weights
 from .panels import pack, packed_columns
 from .places import Buffer, Place
@@ -79,7 +79,7 @@ def _general_matmul(lowerer: Lowerer, region: Region) -> None:
     _product(
         lowerer,
         region,
-        _Operands(a.buffer, value, -1 if has_columns else None, arithmetic=OF_LYING[a.dtype]),
+        _Operands(a.buffer, value, -1 if has_columns else None, arithmetic=lying_arithmetic(a.dtype, lowerer.machine)),
         lowerer.fresh,
         describe,
     )
@@ -120,7 +120,7 @@ def lower_gemm(lowerer: Lowerer, region: Region) -> None:
     a = left_of(lowerer, op, lambda place: matmul(rows_of(place), place.buffer.size, b, wanted, wanted.size))
     view = rows_of(a)
     alpha, beta = (_number(op, name, 1.0) for name in ("alpha", "beta"))
-    operands = _Operands(a.buffer, value, -1, alpha, _added(lowerer, op, beta), OF_LYING[a.dtype])
+    operands = _Operands(a.buffer, value, -1, alpha, _added(lowerer, op, beta), lying_arithmetic(a.dtype, lowerer.machine))
     _product(
         lowerer,
         region,
@@ -140,7 +140,9 @@ def lower_conv(lowerer: Lowerer, region: Region) -> None:
     if tiles is not None:
         return _in_tiles(lowerer, region, tiles, window)
     data = lowerer.bordered(lowerer.image_of(op), window)
-    operands = _Operands(data.buffer, value, 1, 1.0, added_to_channels(lowerer, op), OF_LYING[data.dtype])
+    operands = _Operands(
+        data.buffer, value, 1, 1.0, added_to_channels(lowerer, op), lying_arithmetic(data.dtype, lowerer.machine)
+    )
     if groups == 1 and filters.shape[2] < data.view.shape[1]:
         operands = replace(operands, filled_up=(filters.shape[1], data.view.shape[1], *filters.shape[3:]))
         filters = by_group(View.dense(operands.filled_up), 1)
@@ -229,10 +231,6 @@ class _Operands:
     filled_up: tuple[int, ...] = ()
 
 
-OF_LYING: Mapping[DType, Arithmetic] = {DType.F32: F32, DType.BF16: BF16, DType.U8: INT8}
-"""The arithmetic of an A that is read as it lies, but where the columns are A's."""
-
-
 def _product(
     lowerer: Lowerer,
     region: Region,
@@ -252,8 +250,8 @@ def _product(
     of_weights, scale = (operands.scale, 1.0) if folded else (1.0, operands.scale)
     ending = ending_of(lowerer, region, operands.added, allocate, read, scale)
     made = describe(ending.target)
-    wanted = _as_it_lies(made.contraction, operands.a.dtype)
-    if operands.arithmetic is INT8:
+    wanted = _as_it_lies(made.contraction, operands)
+    if operands.arithmetic.sums is DType.I32:
         ending = ending.of_bytes(_rescaled(lowerer, region.op, made, operands.filled_up))
     tiling = lowerer.tiling(wanted, tensor, (made.weights, of_weights, wanted.arithmetic.name))
     stored = stored_of(value, wanted) if folded and of_weights == 1.0 else None
@@ -270,13 +268,13 @@ def _product(
     ending.conclude(lowerer, region)
 
 
-def _as_it_lies(wanted: Contraction, dtype: DType) -> Contraction:
-    """The contraction of an A of some dtype: of lanes, or of elements widened one by one where the columns are A's."""
-    if dtype is DType.F32:
+def _as_it_lies(wanted: Contraction, operands: _Operands) -> Contraction:
+    """The contraction of A in its dtype: of lanes, or of elements widened one by one where the columns are A's."""
+    if operands.a.dtype is DType.F32:
         return wanted
     if wanted.columns_in_a:
-        return replace(wanted, a_dtype=dtype)
-    made = in_lanes(wanted, OF_LYING[dtype])
+        return replace(wanted, a_dtype=operands.a.dtype)
+    made = in_lanes(wanted, operands.arithmetic)
     assert made is not None, "what is read as it lies was found to lie in lanes"
     return made
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from irc.ir import DType
-from irc.lowering.tvm.arithmetic import BF16, INT8, Arithmetic
+from irc.lowering.tvm.arithmetic import BF16, INT8, INT8_BY_PAIRS, INT8_ON_AVX, Arithmetic, arithmetic_of_bytes
 from irc.lowering.tvm.contraction import Axis, Contraction, contraction, extent_of, in_lanes, tiling_of
 from irc.lowering.tvm.kernel import Writer
 from irc.lowering.tvm.panels import packed
@@ -201,13 +201,13 @@ def test_equal_contractions_are_one_kernel() -> None:
 
 
 @pytest.mark.parametrize(("rows", "depth", "columns"), [(8, 64, 48), (13, 20, 37), (1, 128, 130), (33, 4, 16)])
-@pytest.mark.parametrize("arithmetic", [BF16, INT8], ids=lambda each: each.name)
+@pytest.mark.parametrize("arithmetic", [BF16, INT8, INT8_ON_AVX, INT8_BY_PAIRS], ids=lambda each: each.features[0])
 def test_several_products_in_a_lane(arithmetic: Arithmetic, rows: int, depth: int, columns: int) -> None:
     """8 bits to the bit; bf16 to the roundings of f32, its products being exact there."""
     if not set(arithmetic.features) <= set(processor().features):
         pytest.skip(f"needs {', '.join(arithmetic.features)}")
     rng = np.random.default_rng(depth)
-    if arithmetic is INT8:
+    if arithmetic.sums is DType.I32:
         a: Any = rng.integers(0, 256, (rows, depth), np.uint8)
         b: Any = rng.integers(-128, 128, (depth, columns), np.int8)
     else:
@@ -221,7 +221,7 @@ def test_several_products_in_a_lane(arithmetic: Arithmetic, rows: int, depth: in
     result = np.zeros((rows, columns), arithmetic.sums.numpy)
     run(contraction(wanted, tiling), a.view(np.uint8), packed(b[None], tiling, arithmetic).view(np.uint8), result)
     expected = a.astype(np.float64) @ b.astype(np.float64)
-    if arithmetic is INT8:
+    if arithmetic.sums is DType.I32:
         np.testing.assert_array_equal(result, expected.astype(np.int64))
     else:
         close(result, expected, depth)
@@ -238,8 +238,9 @@ def test_what_does_not_lie_side_by_side_shares_no_lane() -> None:
 
 def test_an_epilogue_may_make_another_dtype_of_sums() -> None:
     """A requantization: scaled, rounded, and cut off."""
-    if not set(INT8.features) <= set(processor().features):
-        pytest.skip(f"needs {', '.join(INT8.features)}")
+    arithmetic = arithmetic_of_bytes(processor().features)
+    if arithmetic is None:
+        pytest.skip("needs an instruction that multiplies bytes")
     rng = np.random.default_rng(3)
     a, b = rng.integers(0, 256, (9, 16), np.uint8), rng.integers(-128, 128, (16, 20), np.int8)
 
@@ -252,12 +253,12 @@ def test_an_epilogue_may_make_another_dtype_of_sums() -> None:
     view = View.dense((9, 20))
     made = matmul(View.dense(a.shape), a.size, View.dense(b.shape), view, view.size)
     assert made is not None
-    wanted = in_lanes(made.contraction, INT8)
+    wanted = in_lanes(made.contraction, arithmetic)
     assert wanted is not None
     tiling = tiling_of(wanted, machine())
     result = np.zeros((9, 20), np.uint8)
     kernel = contraction(wanted, tiling, (), epilogue, DType.U8)
-    run(kernel, a, packed(b[None], tiling, INT8), result)
+    run(kernel, a, packed(b[None], tiling, arithmetic), result)
     sums = a.astype(np.int64) @ b.astype(np.int64)
     np.testing.assert_array_equal(result, np.clip(np.floor(sums * 0.0078125 + 0.5), 0, 255))
 
