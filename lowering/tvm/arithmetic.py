@@ -11,7 +11,7 @@ Source: Intel's manual of instructions, VDPBF16PS, VPDPBUSD and VPMADDWD; LLVM's
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from irc.ir import DType
 
@@ -24,7 +24,7 @@ class Arithmetic:
     """An arithmetic: dtypes of A, B and the sums, how many products a lane holds, and what a processor needs for it.
 
     `lane` is TVM's dtype of a lane in memory. `support` is LLVM's text of a function that the multiply-add calls, by the
-    number of lanes; empty where it needs none. It takes up so many `registers` beside sums, a broadcast, and B.
+    number of lanes; empty where it needs none. `registers`, by the number of lanes, it needs beside sums, B and a broadcast.
     """
 
     name: str
@@ -35,7 +35,7 @@ class Arithmetic:
     features: tuple[str, ...]
     multiply_add: MultiplyAdd
     support: Mapping[int, str]
-    registers: int = 0
+    registers: Mapping[int, int] = field(default_factory=dict[int, int])
 
     @property
     def lane(self) -> DType:
@@ -116,7 +116,8 @@ INT8 = Arithmetic("int8", DType.U8, DType.I8, DType.I32, 4, ("avx512vnni",), _in
 
 INT8_ON_AVX = replace(INT8, features=("avxvnni",))
 _WORDS = {8: _pairs(8, "@llvm.x86.avx2.pmadd.wd"), 16: _pairs(16, "@llvm.x86.avx512.pmaddw.d.512")}
-INT8_BY_PAIRS = Arithmetic("int8 by pairs", DType.U8, DType.I8, DType.I32, 4, ("avx2",), _int8_by_pairs, _WORDS, registers=4)
+_HALVES = {8: 4, 16: 7}
+INT8_BY_PAIRS = Arithmetic("int8 by pairs", DType.U8, DType.I8, DType.I32, 4, ("avx2",), _int8_by_pairs, _WORDS, _HALVES)
 
 ON_BYTES: Sequence[Arithmetic] = (INT8, INT8_ON_AVX, INT8_BY_PAIRS)
 """Those of 8 bits, the fastest first."""
@@ -127,4 +128,6 @@ ARITHMETICS: Sequence[Arithmetic] = (F32, BF16, *ON_BYTES)
 
 def arithmetic_of_bytes(features: Collection[str]) -> Arithmetic | None:
     """The fastest arithmetic of u8 by i8 of a processor with these features; None where there is none."""
+    if "avx512f" in features and "avx512bw" not in features:
+        return None  # its vectors have no words
     return next((each for each in ON_BYTES if all(name in features for name in each.features)), None)

@@ -138,7 +138,7 @@ def tiling_of(wanted: Contraction, machine: Machine) -> Tiling:
 
 def room_for(arithmetic: Arithmetic, machine: Machine) -> Machine:
     """The machine with the registers that an arithmetic leaves."""
-    return replace(machine, registers=machine.registers - arithmetic.registers)
+    return replace(machine, registers=machine.registers - arithmetic.registers.get(machine.lanes, 0))
 
 
 def extent_of(wanted: Contraction) -> Extent:

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from irc.ir import DType
+from irc.lowering import find_target
 from irc.lowering.tvm.arithmetic import BF16, INT8, INT8_BY_PAIRS, INT8_ON_AVX, Arithmetic, arithmetic_of_bytes
 from irc.lowering.tvm.contraction import Axis, Contraction, contraction, extent_of, in_lanes, tiling_of
 from irc.lowering.tvm.kernel import Writer
@@ -225,6 +226,25 @@ def test_several_products_in_a_lane(arithmetic: Arithmetic, rows: int, depth: in
         np.testing.assert_array_equal(result, expected.astype(np.int64))
     else:
         close(result, expected, depth)
+
+
+@pytest.mark.parametrize(
+    ("target", "wanted"),
+    [
+        ("cpu:znver4", INT8),
+        ("cpu:alderlake", INT8_ON_AVX),
+        ("cpu:x86-64-v4", INT8_BY_PAIRS),
+        ("cpu:haswell", INT8_BY_PAIRS),
+        ("cpu:sandybridge", None),
+        ("arm64", None),
+    ],
+)
+def test_the_fastest_way_to_multiply_bytes(target: str, wanted: Arithmetic | None) -> None:
+    assert arithmetic_of_bytes(find_target(target).features) is wanted
+
+
+def test_long_vectors_without_words_multiply_no_bytes() -> None:
+    assert arithmetic_of_bytes(("avx2", "avx512f")) is None
 
 
 def test_what_does_not_lie_side_by_side_shares_no_lane() -> None:
