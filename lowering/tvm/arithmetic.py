@@ -15,6 +15,8 @@ from dataclasses import dataclass, field, replace
 
 from irc.ir import DType
 
+from .tiling import Machine
+
 MultiplyAdd = Callable[[str, str, str, int], str]
 """The text of sum + a * b, for texts of a vector of sums and of vectors of lanes, and how many lanes there are."""
 
@@ -46,6 +48,10 @@ class Arithmetic:
     def zero(self) -> str:
         """A sum of nothing."""
         return "T.float32(0)" if self.sums is DType.F32 else "T.int32(0)"
+
+    def leaves_of(self, machine: Machine) -> Machine:
+        """The machine with the registers that are left for a tile."""
+        return replace(machine, registers=machine.registers - self.registers.get(machine.lanes, 0))
 
 
 def _f32(total: str, a: str, b: str, lanes: int) -> str:

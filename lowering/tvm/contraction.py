@@ -133,12 +133,7 @@ def _follow(outer: Axis, inner: Axis) -> bool:
 
 def tiling_of(wanted: Contraction, machine: Machine) -> Tiling:
     """How a contraction, its axes collapsed, is cut by the model."""
-    return choose_tiling(extent_of(wanted), room_for(wanted.arithmetic, machine))
-
-
-def room_for(arithmetic: Arithmetic, machine: Machine) -> Machine:
-    """The machine with the registers that an arithmetic leaves."""
-    return replace(machine, registers=machine.registers - arithmetic.registers.get(machine.lanes, 0))
+    return choose_tiling(extent_of(wanted), wanted.arithmetic.leaves_of(machine))
 
 
 def extent_of(wanted: Contraction) -> Extent:
@@ -398,6 +393,5 @@ __all__ = [
     "contraction",
     "extent_of",
     "in_lanes",
-    "room_for",
     "tiling_of",
 ]

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from irc.ir import UsageError
 
-from .contraction import Contraction, extent_of, room_for
+from .contraction import Contraction, extent_of
 from .tiling import Machine, Tiling, choose_tiling, neighbours, read_tiling
 
 TILES = "tiles"
@@ -39,7 +39,7 @@ class Ways:
 
         Raises UsageError for a text that is none of a tiling.
         """
-        of, key, machine = extent_of(wanted), wanted.key, room_for(wanted.arithmetic, machine)
+        of, key, machine = extent_of(wanted), wanted.key, wanted.arithmetic.leaves_of(machine)
         for known, text in self.chosen:
             if known == key:
                 return _read(key, text, read_tiling(text, of, machine))

@@ -9,20 +9,7 @@ from typing import TypeVar
 import numpy as np
 from hypothesis import strategies as st
 
-from irc.ir import (
-    DType,
-    Graph,
-    ModelError,
-    Op,
-    Tensor,
-    TensorType,
-    Value,
-    at,
-    constant_op,
-    dims,
-    make,
-    verify,
-)
+from irc.ir import DType, Graph, ModelError, Op, Tensor, TensorType, Value, at, constant_op, dims, make, verify
 from irc.ir.clone import clone_op
 
 NUMBERS = (DType.F32, DType.F64, DType.I64, DType.I32)
@@ -159,15 +146,13 @@ def where(b: Builder) -> None:
 
 
 def cast(b: Builder) -> None:
-    """What no integer can be is cut off first: ONNX leaves open what becomes of it, and two Casts in a row do it otherwise."""
+    """Floats of a size that integers have: ONNX leaves open what becomes of others, and two Casts in a row do it otherwise."""
     x = b.value(*MOVABLE)
     for _ in range(b.integer(1, 3)):
-        if x is None:
-            return
-        to, kind = b.pick(MOVABLE), dtype(x)
-        if kind is not None and kind.is_float and not to.is_float and to is not DType.BOOL:
+        if x is not None and (kind := dtype(x)) is not None and kind.is_float:
             (x,) = b.op("Clip", [x, *(b.constant(np.array(end, kind.numpy), kind) for end in (-100, 100))])
-        (x,) = b.op("Cast", [x], to=to.onnx_code)
+        if x is not None:
+            (x,) = b.op("Cast", [x], to=b.pick(MOVABLE).onnx_code)
 
 
 def transpose(b: Builder) -> None:
