@@ -55,7 +55,7 @@ class Target:
         return not self.not_here
 
     @property
-    def saturates(self) -> bool:
+    def saturates_bytes(self) -> bool:
         """Whether it has no fast exact sums of u8 by i8: x86-64 without VNNI, whose VPMADDUBSW adds two products in 16 bits."""
         return self.kind is Kind.CPU and self.architecture == "x86-64" and not _VNNI.intersection(self.features)
 

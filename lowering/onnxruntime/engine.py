@@ -149,7 +149,7 @@ class OnnxRuntime:
             assumed, graph = graph.assumed_dims, clone_graph(graph)
             legalize(graph, _for_target(context, target))
             assumed |= graph.assumed_dims
-        if target.saturates:
+        if target.saturates_bytes:
             graph = with_one_sign(graph)
         emitted = emit(graph, opset=choose_opset(graph), keep_inline=KEPT_INLINE)
         emitted.declare_operands("Attention")  # of operands whose last dim it does not find, it makes results of a wrong size
@@ -173,7 +173,7 @@ def _on_cuda(options: Mapping[str, str] | None = None, optimization: str = "all"
 def _for_target(context: Context | None, target: Target) -> Context:
     """The context without forms that are for others; what it counts it counts with the one given."""
     context = Context() if context is None else context
-    others = (*(CPU_ONLY if target.kind is Kind.CUDA else ()), *(() if target.saturates else WITHOUT_VNNI))
+    others = (*(CPU_ONLY if target.kind is Kind.CUDA else ()), *(() if target.saturates_bytes else WITHOUT_VNNI))
     return replace(context, disabled=context.disabled | {rule.name for rule in others})
 
 

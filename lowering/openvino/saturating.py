@@ -3,7 +3,8 @@
 Law: what is multiplied in integers cannot saturate; all else is multiplied in f32, where the answers are the graph's own.
 
 Without VNNI, sums of u8 by i8 are VPMADDUBSW's, which adds two products in 16 bits: 255 * (v + w) has to be within them for
-any two weights that it may pair.
+any two weights that it may pair. OpenVINO moves dequantizations behind pools, activations and more, so that data are quantized
+is asked of the whole graph; where none are, weights keep their 8 bits.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ _MOVED = ("Transpose", "Reshape", "Squeeze", "Unsqueeze")
 
 def without_saturation(graph: Graph, target: Target) -> Graph:
     """A graph whose weights in i8 cannot saturate on a target; the graph itself where none can."""
-    if not target.saturates or not any(map(_saturates, graph.walk())):
+    if not target.saturates_bytes or not any(map(_is_quantized, graph.walk())) or not any(map(_saturates, graph.walk())):
         return graph
     copy = clone_graph(graph)
     found = {id(maker): maker for op in copy.walk() if _saturates(op) and (maker := _dequantized(op.needed(1))) is not None}
@@ -35,17 +36,22 @@ def without_saturation(graph: Graph, target: Target) -> Graph:
 
 def why_saturates(op: Op, target: Target) -> str:
     """Why products of an op whose factors are both computed are not OpenVINO's, as a clause; empty where they are."""
-    if not target.saturates or not op.is_a(*_PRODUCTS):
+    if not target.saturates_bytes or not op.is_a(*_PRODUCTS):
         return ""
-    left, right = (_dequantized(op.needed(index)) for index in (0, 1))
-    if left is None or right is None or right.needed(0).constant is not None or _dtype(right.needed(0)) is not DType.I8:
+    right = _dequantized(op.needed(1))
+    if right is None or right.needed(0).constant is not None or _dtype(right.needed(0)) is not DType.I8:
         return ""
     return "without VNNI its sums of bytes saturate"
 
 
+def _is_quantized(op: Op) -> bool:
+    """Whether an op dequantizes data."""
+    return op.is_a("DequantizeLinear") and op.needed(0).constant is None
+
+
 def _saturates(op: Op) -> bool:
-    """Whether an op multiplies quantized data by constants in i8, of which two may be too large together."""
-    if not op.is_a(*_PRODUCTS) or _dequantized(op.needed(0)) is None:
+    """Whether an op multiplies by constants in i8, of which two may be too large together."""
+    if not op.is_a(*_PRODUCTS):
         return False
     maker = _dequantized(op.needed(1))
     weights = None if maker is None else maker.constant_operand(0)

@@ -63,7 +63,9 @@ def test_a_program_for_a_processor_without_vnni_is_exact(engine: str, which: str
 
 
 def test_only_processors_without_vnni_saturate() -> None:
-    said = {name: find_target(name).saturates for name in (OLDER, "cpu:x86-64-v4", NEWER, "cpu:alderlake", "arm64", "cuda")}
+    said = {
+        name: find_target(name).saturates_bytes for name in (OLDER, "cpu:x86-64-v4", NEWER, "cpu:alderlake", "arm64", "cuda")
+    }
     assert [name for name, saturates in said.items() if saturates] == [OLDER, "cpu:x86-64-v4"]
 
 
@@ -85,6 +87,23 @@ def test_openvino_multiplies_in_f32_what_could_saturate() -> None:
     assert without_saturation(graph, find_target(NEWER)) is graph
     feeds = {"x": np.array([[0.1, 3.0, 5.1, 0.7]], np.float32)}
     np.testing.assert_array_equal(evaluate(older, feeds)[0], evaluate(graph, feeds)[0])
+
+
+def test_data_may_be_quantized_before_a_pool() -> None:
+    """OpenVINO dequantizes behind the pool, and so multiplies integers."""
+    pytest.importorskip("openvino", reason="needs the extra openvino")
+    nodes = [node("Relu", ["d"], ["a"]), node("MaxPool", ["a"], ["m"], kernel_shape=[1, 1]), node("Conv", ["m", "v"], ["p"])]
+    weights = {**CONSTANTS, "w": np.full((4, 4, 1, 1), 127, np.int8), "t2": np.array(0.2, np.float32)}
+    feeds = {"x": np.full((1, 4, 3, 3), 9.0, np.float32)}
+    message = written([*PAIR, *nodes, *ROUNDED], like(feeds), ["y"], **weights)
+    options = CompileOptions(engine="openvino", target=OLDER, verify=Verify.NOTHING)
+    found = compile_model(message.SerializeToString(), options).program.run(feeds)["y"]
+    np.testing.assert_allclose(found, np.clip(np.full_like(found, 255 * 4 * 127 * 0.02 * 0.01), 0, 255 * 0.2), atol=0.11)
+
+
+def test_weights_alone_in_integers_stay_so() -> None:
+    graph = capture(written([PAIR[2], node("MatMul", ["x", "v"], ["y"])], like(LARGE), ["y"], **CONSTANTS).SerializeToString())
+    assert without_saturation(graph, find_target(OLDER)) is graph
 
 
 def test_openvino_multiplies_small_weights_in_integers() -> None:

@@ -15,8 +15,11 @@ from irc.passes import Contract, No, Rewriter, Rule, rule, steps_of_sums
 
 from .facts import dtype_of
 
+_PRODUCTS = ("Conv", "ConvTranspose", "MatMul", "Gemm")
+_MOVEMENT = ("Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten")
 
-@rule("Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten", contract=Contract.EXACT)
+
+@rule(*_MOVEMENT, contract=Contract.EXACT)
 def pair_around_movement(op: Op, rewrite: Rewriter) -> Value | No:
     """What was just quantized is dequantized, moved, and quantized as before: each number becomes itself again."""
     maker = op.needed(0).op
@@ -74,7 +77,7 @@ def weights_of_u8(op: Op, rewrite: Rewriter) -> Value | No:
     zeros = op.constant_operand(2)
     if zeros is None and (op.operand(2) is not None or op.needed(1).constant is None):
         return No("its scales or zero points are computed")
-    if not any(user.is_a("Conv", "ConvTranspose", "MatMul", "Gemm") for user in op.result.users):
+    if not any(user.is_a(*_PRODUCTS, *_MOVEMENT) for user in op.result.users):
         return No("no product takes it")
     scales = op.needed(1).constant
     if zeros is None and scales is not None:
