@@ -170,10 +170,11 @@ class Native(Protocol):
 
 
 class Wish(Enum):
-    """Where else a graph in lower precision may be rounded, for an engine that is faster then."""
+    """How else a graph in lower precision may be rounded, for an engine that is faster then."""
 
     ROUNDED_RESULTS = "rounded results"  # what an integer convolution makes, though no contraction reads it
     NARROW_ATTENTION = "narrow attention"  # queries, keys and values that come from contractions in lower precision, to bf16
+    SMALL_NEIGHBOURS = "small neighbours"  # weights of 8 bits, two of which are no larger together than sums in 16 bits take
 
 
 @runtime_checkable

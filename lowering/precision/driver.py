@@ -109,7 +109,7 @@ class _Work:
         form = self._asked.form
         if form is None:
             return self._searched()
-        self._model, known = learn(self._model, {form}, self._data.learnt, self._tell)
+        self._model, known = learn(self._model, {form}, self._data.learnt, self._tell, self._wishes())
         self._knowledge = self._for_options(known)
         forms = as_asked(self._model, form, self._knowledge)
         if self._limit is None:
@@ -187,7 +187,7 @@ class _Work:
         count = max(FEWEST_LEARNT, int(FOR_LEARNING * left / (TIMES_OBSERVED * max(self._judge.seconds, 1e-3))))
         samples = self._data.learnt.evenly(count)
         stops = time.monotonic() + FOR_LEARNING * left
-        self._model, known = learn(self._model, {Form.INT8}, samples, self._tell, stops)
+        self._model, known = learn(self._model, {Form.INT8}, samples, self._tell, self._wishes(), stops)
         self._knowledge = self._for_options(known)
 
     def _tell(self, event: str) -> None:

@@ -16,6 +16,7 @@ import numpy as np
 
 from irc.ir import Graph, Op, Value, clone_graph
 from irc.passes.precision import (
+    ANY_TOGETHER,
     LEAST_GAIN,
     Form,
     IntegerWeights,
@@ -60,16 +61,18 @@ class Balanced:
     knowledge: Knowledge
 
 
-def learn_integers(model: Graph, samples: Calibration, tell: Tell, deadline: float = inf) -> Balanced:
+def learn_integers(
+    model: Graph, samples: Calibration, tell: Tell, deadline: float = inf, together: int = ANY_TOGETHER
+) -> Balanced:
     """A copy of a model, which stays as it is, balanced where that helps, and what is known of it.
 
-    After `deadline`, a time of `time.monotonic`, no more improvements are tried. Raises UsageError for samples on which the
-    model does not run.
+    After `deadline`, a time of `time.monotonic`, no more improvements are tried. Neighbouring weights are held `together`.
+    Raises UsageError for samples on which the model does not run.
     """
     judge = Judge(model, list(samples.evenly(MOST_JUDGED)), METRICS["l2"])
     balanced = _balanced(model, samples, judge, tell, deadline)
     chosen = quantizable(balanced)
-    seen = _Seen(chosen, [*wanted_values(balanced, chosen), *wanted_results(balanced, chosen)])
+    seen = _Seen(chosen, [*wanted_values(balanced, chosen), *wanted_results(balanced, chosen)], together=together)
     show(balanced, seen.observers, samples, tell, "ranges")
     first = _first(balanced, chosen, seen)
 
@@ -83,7 +86,7 @@ def _first(graph: Graph, chosen: Sequence[Site], seen: _Seen) -> Knowledge:
     """What is known before any improvement."""
     ranges = seen.ranges(FIRST_METHOD)
     results = {value: ranges.pop(value) for value in wanted_results(graph, chosen)}
-    return Knowledge(ranges, seen.means, weights=_nearest(chosen), results=results)
+    return Knowledge(ranges, seen.means, weights=_nearest(chosen, seen.together), results=results)
 
 
 def _error(graph: Graph, knowledge: Knowledge, judge: Judge) -> float:
@@ -114,7 +117,7 @@ def _error_at_first(graph: Graph, few: Calibration, judge: Judge, tell: Tell) ->
     chosen = quantizable(graph)
     seen = _Seen(chosen, wanted_values(graph, chosen), widest=0)
     show(graph, seen.observers, few, tell, "ranges")
-    known = Knowledge(seen.ranges(FIRST_METHOD), seen.means, weights=_nearest(chosen), corrects_biases=True)
+    known = Knowledge(seen.ranges(FIRST_METHOD), seen.means, weights=_nearest(chosen, seen.together), corrects_biases=True)
     return _error(graph, known, judge)
 
 
@@ -143,10 +146,17 @@ def _axes(chosen: Iterable[Site]) -> dict[Value, int]:
 class _Seen:
     """What observers see of the values of sites: histograms, means, how far samples reach, and how data hang together.
 
-    That last is seen of data of up to `widest` channels.
+    That last is seen of data of up to `widest` channels. Neighbours among the weights are held `together`.
     """
 
-    def __init__(self, chosen: Sequence[Site], wanted: Sequence[Value], widest: int = WIDEST_ROUNDED) -> None:
+    def __init__(
+        self,
+        chosen: Sequence[Site],
+        wanted: Sequence[Value],
+        widest: int = WIDEST_ROUNDED,
+        together: int = ANY_TOGETHER,
+    ) -> None:
+        self.together = together
         self._histograms = {value: Histogram() for value in wanted}
         self._extents = {source_of(site.data): SampleExtents() for site in chosen if not why_not_dynamic(site)}
         self._moments = {value: ChannelMoments(axis) for value, axis in _axes(chosen).items()}
@@ -205,9 +215,12 @@ def _constants(chosen: Iterable[Site]) -> dict[Value, list[Site]]:
     return {value: several for value, several in found.items() if len({site.channel_axis for site in several}) == 1}
 
 
-def _nearest(chosen: Iterable[Site]) -> dict[Value, IntegerWeights]:
-    found = _constants(chosen).items()
-    return {v: integer_weights(t, several[0].channel_axis) for v, several in found if (t := v.constant) is not None}
+def _nearest(chosen: Iterable[Site], together: int) -> dict[Value, IntegerWeights]:
+    found: dict[Value, IntegerWeights] = {}
+    for value, (first, *_) in _constants(chosen).items():
+        if value.constant is not None:
+            found[value] = integer_weights(value.constant, first.channel_axis, first.summed_axis, together)
+    return found
 
 
 def _rounded(chosen: Iterable[Site], seen: _Seen) -> dict[Value, IntegerWeights]:
@@ -216,7 +229,7 @@ def _rounded(chosen: Iterable[Site], seen: _Seen) -> dict[Value, IntegerWeights]
     for value, several in _constants(chosen).items():
         spread = seen.spread(several[0]) if len(several) == 1 else None
         if spread is not None:
-            found[value] = rounded_weights(several[0], spread)
+            found[value] = rounded_weights(several[0], spread, seen.together)
     return found
 
 

@@ -7,9 +7,10 @@ from dataclasses import replace
 from math import inf
 
 from irc.ir import Graph
-from irc.passes.precision import Form
+from irc.passes.precision import ANY_TOGETHER, EXACT_TOGETHER, Form
 
 from ..calibration import Calibration
+from ..engine import Wish
 from .integers import learn_integers
 from .knowledge import NOTHING, Knowledge
 from .learning import Tell, grams_of, magnitudes_of
@@ -18,17 +19,22 @@ WEIGHTS_ONLY = frozenset({Form.INT8_WEIGHTS, Form.INT4_WEIGHTS})
 
 
 def learn(
-    model: Graph, forms: Collection[Form], samples: Calibration, tell: Tell, deadline: float = inf
+    model: Graph,
+    forms: Collection[Form],
+    samples: Calibration,
+    tell: Tell,
+    wishes: Collection[Wish] = (),
+    deadline: float = inf,
 ) -> tuple[Graph, Knowledge]:
     """The model to lower and what `forms` need to know of it; the one given stays as it is.
 
-    The model to lower computes the same; for integers its channels are balanced. What may take long ends at
-    `deadline`. Raises UsageError for samples on which the
-    model does not run.
+    The model to lower computes the same; for integers its channels are balanced, and its weights are as the engine `wishes`.
+    What may take long ends at `deadline`. Raises UsageError for samples on which the model does not run.
     """
     known = NOTHING
     if Form.INT8 in forms:
-        balanced = learn_integers(model, samples, tell, deadline)
+        together = EXACT_TOGETHER if Wish.SMALL_NEIGHBOURS in wishes else ANY_TOGETHER
+        balanced = learn_integers(model, samples, tell, deadline, together)
         model, known = balanced.model, balanced.knowledge
     if Form.F16 in forms:
         known = replace(known, magnitudes=magnitudes_of(model, samples, tell))

@@ -2,8 +2,9 @@
 
 Law: sums of bf16 are f32, those of 8 bits i32 and exact. Elements that share a lane lie side by side in A and in B.
 
-Without VPDPBUSD, a lane's four products of bytes are two of VPMADDWD's, of those with even and of those with odd numbers, which
-are widened to 16 bits first: by a mask and shifts, shared by all rows and vectors of a tile. VPMADDUBSW would saturate.
+Without VPDPBUSD, a lane's four products of bytes are added by twos in 16 bits, VPMADDUBSW, which is exact where both weights
+are small together: irc's own quantizer makes them so. Of other weights they are two of VPMADDWD's, of those with even and of
+those with odd numbers, widened before by a mask and shifts that all rows and vectors of a tile share.
 
 Source: Intel's manual of instructions, VDPBF16PS, VPDPBUSD and VPMADDWD; LLVM's intrinsics of these names.
 """
@@ -13,7 +14,11 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+import numpy as np
+from numpy.typing import NDArray
+
 from irc.ir import DType
+from irc.passes.precision import EXACT_TOGETHER
 
 from .tiling import Machine
 
@@ -116,19 +121,57 @@ def _pairs(lanes: int, intrinsic: str) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _int8_in_words(total: str, a: str, b: str, lanes: int) -> str:
+    return f'T.call_extern("int32x{lanes}", "irc_in_words_{lanes}", {total}, {a}, {b})'
+
+
+def _in_words(lanes: int, multiply: str, add: str) -> str:
+    """c + a * b of lanes of four bytes, whose products are added by twos in 16 bits."""
+    sums, words, bytes_ = f"<{lanes} x i32>", f"<{2 * lanes} x i16>", f"<{4 * lanes} x i8>"
+    ones = f"<{', '.join(['i16 1'] * (2 * lanes))}>"
+    lines = (
+        f"define linkonce_odr hidden {sums} @irc_in_words_{lanes}({sums} %c, {sums} %a, {sums} %b) alwaysinline {{",
+        f"  %x = bitcast {sums} %a to {bytes_}",
+        f"  %y = bitcast {sums} %b to {bytes_}",
+        f"  %p = call {words} {multiply}({bytes_} %x, {bytes_} %y)",
+        f"  %q = call {sums} {add}({words} %p, {words} {ones})",
+        f"  %r = add {sums} %c, %q",
+        f"  ret {sums} %r",
+        "}",
+        f"declare {words} {multiply}({bytes_}, {bytes_})",
+        f"declare {sums} {add}({words}, {words})",
+    )
+    return "\n".join(lines) + "\n"
+
+
 F32 = Arithmetic("f32", DType.F32, DType.F32, DType.F32, 1, (), _f32, {})
 BF16 = Arithmetic("bf16", DType.BF16, DType.BF16, DType.F32, 2, ("avx512bf16",), _bf16, {8: _dpbf16(8), 16: _dpbf16(16)})
 INT8 = Arithmetic("int8", DType.U8, DType.I8, DType.I32, 4, ("avx512vnni",), _int8, {})
 
 INT8_ON_AVX = replace(INT8, features=("avxvnni",))
-_WORDS = {8: _pairs(8, "@llvm.x86.avx2.pmadd.wd"), 16: _pairs(16, "@llvm.x86.avx512.pmaddw.d.512")}
-_HALVES = {8: 4, 16: 7}
-INT8_BY_PAIRS = Arithmetic("int8 by pairs", DType.U8, DType.I8, DType.I32, 4, ("avx2",), _int8_by_pairs, _WORDS, _HALVES)
+_VPMADDWD = {8: "@llvm.x86.avx2.pmadd.wd", 16: "@llvm.x86.avx512.pmaddw.d.512"}
+_VPMADDUBSW = {8: "@llvm.x86.avx2.pmadd.ub.sw", 16: "@llvm.x86.avx512.pmaddubs.w.512"}
+INT8_BY_PAIRS = replace(
+    INT8,
+    name="int8 by pairs",
+    features=("avx2",),
+    multiply_add=_int8_by_pairs,
+    support={lanes: _pairs(lanes, add) for lanes, add in _VPMADDWD.items()},
+    registers={8: 4, 16: 7},
+)
+INT8_IN_WORDS = replace(
+    INT8_BY_PAIRS,
+    name="int8 in words",
+    multiply_add=_int8_in_words,
+    support={lanes: _in_words(lanes, _VPMADDUBSW[lanes], add) for lanes, add in _VPMADDWD.items()},
+    registers={8: 1, 16: 3},
+)
+"""In the place of INT8_BY_PAIRS, of weights that are small by twos."""
 
 ON_BYTES: Sequence[Arithmetic] = (INT8, INT8_ON_AVX, INT8_BY_PAIRS)
-"""Those of 8 bits, the fastest first."""
+"""Those of any 8 bits, the fastest first."""
 
-ARITHMETICS: Sequence[Arithmetic] = (F32, BF16, *ON_BYTES)
+ARITHMETICS: Sequence[Arithmetic] = (F32, BF16, *ON_BYTES, INT8_IN_WORDS)
 """All there are."""
 
 
@@ -137,3 +180,14 @@ def arithmetic_of_bytes(features: Collection[str]) -> Arithmetic | None:
     if "avx512f" in features and "avx512bw" not in features:
         return None  # its vectors have no words
     return next((each for each in ON_BYTES if all(name in features for name in each.features)), None)
+
+
+def fastest_for(weights: NDArray[np.int8], arithmetic: Arithmetic) -> Arithmetic:
+    """The fastest arithmetic that multiplies by such weights [groups, elements summed, columns] as exactly as `arithmetic`."""
+    if arithmetic is not INT8_BY_PAIRS:
+        return arithmetic
+    groups, _, columns = weights.shape
+    by_twos = weights.reshape(groups, -1, 2, columns)
+    most, least = (end(by_twos, 0).sum(axis=2, dtype=np.int16) for end in (np.maximum, np.minimum))
+    is_small = most.max(initial=0) <= EXACT_TOGETHER and least.min(initial=0) >= -EXACT_TOGETHER
+    return INT8_IN_WORDS if is_small else arithmetic

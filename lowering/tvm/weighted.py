@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from irc.ir import DType, Op, Value
 
-from .arithmetic import F32, Arithmetic
+from .arithmetic import F32, Arithmetic, fastest_for
 from .contraction import Contraction, contraction, extent_of, in_lanes
 from .epilogues import Added, Reader, Rescaled, ending_of
 from .expressions import shape_of
@@ -250,9 +250,11 @@ def _product(
     of_weights, scale = (operands.scale, 1.0) if folded else (1.0, operands.scale)
     ending = ending_of(lowerer, region, operands.added, allocate, read, scale)
     made = describe(ending.target)
+    if tensor is not None and operands.arithmetic.sums is DType.I32:
+        elements = elements_of(np.ascontiguousarray(tensor.array), made, operands.filled_up)
+        operands = replace(operands, arithmetic=fastest_for(elements, operands.arithmetic))
+        ending = ending.of_bytes(_rescaled(lowerer, region.op, elements))
     wanted = _as_it_lies(made.contraction, operands)
-    if operands.arithmetic.sums is DType.I32:
-        ending = ending.of_bytes(_rescaled(lowerer, region.op, made, operands.filled_up))
     tiling = lowerer.tiling(wanted, tensor, (made.weights, of_weights, wanted.arithmetic.name))
     stored = stored_of(value, wanted) if folded and of_weights == 1.0 else None
     if stored is not None and stored.fits(wanted.depth, tiling):
@@ -279,17 +281,15 @@ def _as_it_lies(wanted: Contraction, operands: _Operands) -> Contraction:
     return made
 
 
-def _rescaled(lowerer: Lowerer, op: Op, made: Product, filled_up: tuple[int, ...]) -> Rescaled:
-    """s * (q - z) summed with t * w is s * t * (sum of q * w - z * sum of w), t the scale of a column.
+def _rescaled(lowerer: Lowerer, op: Op, elements: NDArray[np.int8]) -> Rescaled:
+    """s * (q - z) summed with t * w is s * t * (sum of q * w - z * sum of w), t the scale of a column, w the `elements` of B.
 
     Where s and z are found when the program runs, they are read from memory.
     """
-    tensor, in_run, scales = constant_of(op.needed(1)), quantized_in_run(op.needed(0)), scales_of(op)
+    in_run, scales = quantized_in_run(op.needed(0)), scales_of(op)
     lying = Bytes(1.0, 1) if in_run is not None else bytes_of(op.needed(0))
-    assert tensor is not None
     assert lying is not None
     assert scales is not None, "bytes are multiplied where all of these are there"
-    elements = elements_of(np.ascontiguousarray(tensor.array), made, filled_up)
     shift = (-lying.zero * elements.sum(axis=1, dtype=np.int32)).reshape(-1)
     scale = np.float32(lying.scale) * np.resize(scales, shift.shape)
     dense = View.dense(shift.shape)

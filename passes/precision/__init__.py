@@ -3,7 +3,7 @@
 from .biases import correct_biases
 from .dynamic import LEAST_GAIN, QuantizeDynamically, gain, quantize_dynamically, why_not_dynamic
 from .equalizing import equalize
-from .integers import IntegerWeights, integer_weights
+from .integers import ANY_TOGETHER, EXACT_TOGETHER, IntegerWeights, integer_weights
 from .narrowing import NARROW, Narrow, narrow, narrow_attention, put_after, why_not_narrow
 from .quantizing import quantize, wanted_results, wanted_values, why_not_quantized
 from .ranges import Range
@@ -13,6 +13,8 @@ from .smoothing import smooth
 from .weights import QuantizeWeights, quantize_weights, why_not_quantized_weights
 
 __all__ = [
+    "ANY_TOGETHER",
+    "EXACT_TOGETHER",
     "NARROW",
     "LEAST_GAIN",
     "Form",

@@ -1,11 +1,15 @@
 """Constant weights as integers of 8 bits: symmetric, with a scale for each channel of the output.
 
-Law: a channel's scale is the one of a few clippings that leaves the least squared error, so that a lone large weight costs the
-others no digits unless that is worth it.
+Law: a channel's scale is the one of a few that leaves the least squared error, so that a lone large weight costs the others no
+digits unless that is worth it.
+
+Two weights may be held `together`: neighbours along the summed axis, the first with the second, the third with the fourth,
+whose steps of one sign are no larger than that as a sum. Where 255 times that is within 16 bits, VPMADDUBSW is exact.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -22,6 +26,12 @@ LARGEST = 127
 """Of the steps; -128 is left out, so that both signs reach as far."""
 CLIPPINGS = (0.96, 0.92, 0.88, 0.84, 0.8, 0.75, 0.7, 0.6)
 """Shares of the largest weight that a scale may end at."""
+ANY_TOGETHER = 2 * LARGEST
+"""What neighbours are together at most, if nothing holds them."""
+EXACT_TOGETHER = 128
+"""What they may be at most for sums in 16 bits: 255 * 128 <= 32767."""
+SPREADS = (1.08, 1.16, 1.25, 1.35, 1.5, 1.7, 2.0)
+"""As CLIPPINGS, where neighbours are held together: a larger scale leaves them more room."""
 _BLOCK = 1 << 21
 """Weights looked at together."""
 Number = TypeVar("Number", bound=np.generic)
@@ -29,11 +39,15 @@ Number = TypeVar("Number", bound=np.generic)
 
 @dataclass(frozen=True, eq=False)
 class IntegerWeights:
-    """`steps` times `scales`: int8 as the weights are stored, and f32, one for each index of `axis` or one for all (None)."""
+    """`steps` times `scales`: int8 as the weights are stored, and f32, one for each index of `axis` or one for all (None).
+
+    Neighbours are held `together`.
+    """
 
     steps: Steps
     scales: npt.NDArray[np.float32]
     axis: int | None
+    together: int = ANY_TOGETHER
 
     def along_axis(self, numbers: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
         """One number for each channel, shaped to broadcast to the steps."""
@@ -48,33 +62,60 @@ class IntegerWeights:
         return (self.steps.astype(np.float32) * scales).astype(np.float64)
 
 
-def integer_weights(weights: Tensor, axis: int | None) -> IntegerWeights:
-    """The weights nearest to constant f32 `weights`, which are finite, scaled along `axis` (None: by one scale)."""
-    rows = as_rows(weights.array, axis)
+def integer_weights(
+    weights: Tensor, axis: int | None, summed: int | None = None, together: int = ANY_TOGETHER
+) -> IntegerWeights:
+    """The weights nearest to constant f32 `weights`, which are finite, scaled along `axis` (None: by one scale).
+
+    Neighbours along the axis `summed` are held `together`.
+    """
+    rows = as_rows(weights.array, axis, summed)
+    hold = _holding(1 if summed is None else weights.shape[summed], together)
+    shares = CLIPPINGS if together >= ANY_TOGETHER else (*CLIPPINGS, *SPREADS)
     steps, scales = np.empty(rows.shape, np.int8), np.empty(len(rows), np.float32)
     block = max(1, _BLOCK // max(1, rows.shape[1]))
     for start in range(0, len(rows), block):
         part = slice(start, start + block)
-        scales[part] = _best_scales(rows[part].astype(np.float32))
-        steps[part] = _nearest(rows[part], scales[part])
-    return IntegerWeights(from_rows(steps, weights.shape, axis), scales if axis is not None else scales.reshape(()), axis)
+        scales[part] = _best_scales(rows[part].astype(np.float32), shares, hold)
+        steps[part] = hold(_nearest(rows[part], scales[part]))
+    return IntegerWeights(
+        from_rows(steps, weights.shape, axis, summed), scales if axis is not None else scales.reshape(()), axis, together
+    )
 
 
-def _best_scales(rows: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """For each row the scale, of those that clip it a little, that leaves the least squared error."""
+def _holding(width: int, together: int) -> Callable[[Steps], Steps]:
+    """Brings the neighbours in rows of so many summed steps each back together, both by as much."""
+
+    def held(rows: Steps) -> Steps:
+        pairs = rows.reshape(-1, width)[:, : width // 2 * 2].astype(np.int16)
+        first, second = pairs[:, 0::2], pairs[:, 1::2]
+        excess = np.where(np.sign(first) == np.sign(second), np.abs(first + second) - together, 0).clip(min=0)
+        found = rows.reshape(-1, width).copy()
+        for index, (own, other) in enumerate(((first, second), (second, first))):
+            larger = (np.abs(own) > np.abs(other)) | ((np.abs(own) == np.abs(other)) & (index == 0))
+            found[:, index : width // 2 * 2 : 2] = own - np.sign(own) * np.where(larger, excess - excess // 2, excess // 2)
+        return found.reshape(rows.shape)
+
+    return held if together < ANY_TOGETHER and width > 1 else lambda rows: rows
+
+
+def _best_scales(
+    rows: npt.NDArray[np.float32], shares: Sequence[float], hold: Callable[[Steps], Steps]
+) -> npt.NDArray[np.float32]:
+    """For each row the scale, of those that end at these shares of its largest weight, that leaves the least squared error."""
     largest = np.abs(rows).max(axis=1, initial=0.0)
     best = _scales(largest, 1.0)
-    least = _errors(rows, best)
-    for clipping in CLIPPINGS:
-        scales = _scales(largest, clipping)
-        errors = _errors(rows, scales)
+    least = _errors(rows, best, hold)
+    for share in shares:
+        scales = _scales(largest, share)
+        errors = _errors(rows, scales, hold)
         better = errors < least
         best[better], least[better] = scales[better], errors[better]
     return best
 
 
-def _scales(largest: npt.NDArray[np.float32], clipping: float) -> npt.NDArray[np.float32]:
-    scales = np.maximum(largest * np.float32(clipping / LARGEST), np.float32(SMALLEST_SCALE))
+def _scales(largest: npt.NDArray[np.float32], share: float) -> npt.NDArray[np.float32]:
+    scales = np.maximum(largest * np.float32(share / LARGEST), np.float32(SMALLEST_SCALE))
     return np.where(largest > 0, scales, np.float32(1.0)).astype(np.float32)
 
 
@@ -82,19 +123,28 @@ def _nearest(rows: npt.NDArray[np.float32], scales: npt.NDArray[np.float32]) -> 
     return np.clip(np.rint(rows / scales[:, None]), -LARGEST, LARGEST).astype(np.int8)
 
 
-def _errors(rows: npt.NDArray[np.float32], scales: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
-    left = rows - _nearest(rows, scales) * scales[:, None]
+def _errors(
+    rows: npt.NDArray[np.float32], scales: npt.NDArray[np.float32], hold: Callable[[Steps], Steps]
+) -> npt.NDArray[np.float64]:
+    left = rows - hold(_nearest(rows, scales)) * scales[:, None]
     return np.einsum("ij,ij->i", left, left, dtype=np.float64)
 
 
-def as_rows(array: npt.NDArray[Number], axis: int | None) -> npt.NDArray[Number]:
-    """[channels, all others]; one row where there is one scale."""
-    return array.reshape(1, -1) if axis is None else np.moveaxis(array, axis, 0).reshape(array.shape[axis], -1)
+def as_rows(array: npt.NDArray[Number], axis: int | None, summed: int | None = None) -> npt.NDArray[Number]:
+    """[channels, all others], of which `summed` is the last if that is given; one row where there is one scale."""
+    order = _order(len(array.shape), axis, summed)
+    return array.transpose(order).reshape(1 if axis is None else array.shape[axis], -1)
 
 
-def from_rows(rows: npt.NDArray[Number], shape: tuple[int, ...], axis: int | None) -> npt.NDArray[Number]:
+def from_rows(
+    rows: npt.NDArray[Number], shape: tuple[int, ...], axis: int | None, summed: int | None = None
+) -> npt.NDArray[Number]:
     """The inverse of `as_rows`."""
-    if axis is None:
-        return rows.reshape(shape)
-    moved = (shape[axis], *shape[:axis], *shape[axis + 1 :])
-    return np.ascontiguousarray(np.moveaxis(rows.reshape(moved), 0, axis))
+    order = _order(len(shape), axis, summed)
+    moved = rows.reshape([shape[index] for index in order])
+    return np.ascontiguousarray(moved.transpose(np.argsort(order)))
+
+
+def _order(rank: int, axis: int | None, summed: int | None) -> tuple[int, ...]:
+    ends = ([] if axis is None else [axis], [] if summed is None else [summed])
+    return (*ends[0], *(index for index in range(rank) if index not in (axis, summed)), *ends[1])

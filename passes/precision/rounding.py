@@ -3,10 +3,12 @@
 For data x with covariance C, the mean squared error of a row of weights is d C d, where d is what rounding did to it; rounding
 each to the nearest leaves the least d d instead. The task is AdaRound's (Nagel et al. 2020, equation 13); it is solved by
 coordinate descent over all integers, as QuantEase does (Behdin et al. 2023), which needs nothing of the data but C.
-Law: no round leaves more error than it found.
+Law: no round leaves more error than it found; neighbours that are held together stay so.
 """
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +16,7 @@ import numpy.typing as npt
 from irc.ir import Tensor
 
 from ..precise import Floats
-from .integers import LARGEST, IntegerWeights, Number, integer_weights
+from .integers import ANY_TOGETHER, LARGEST, IntegerWeights, Number, integer_weights
 from .sites import Site
 
 ROUNDS = 4
@@ -28,15 +30,16 @@ def covariance(gram: Floats, mean: Floats, count: float) -> Floats:
     return gram / count - np.outer(mean, mean)
 
 
-def rounded_weights(site: Site, spread: Floats) -> IntegerWeights:
+def rounded_weights(site: Site, spread: Floats, together: int = ANY_TOGETHER) -> IntegerWeights:
     """The constant weights of a site as integers, rounded for data whose indices of `data_axis` have the covariance `spread`.
 
     Each tap of a filter is rounded by itself, as if data at different places had nothing to do with one another. Where the
     weights sum over other than the data's indices, one by one in a depthwise convolution, they are the nearest integers.
+    Neighbours are held `together`.
     """
     constant = site.weights.constant
     assert constant is not None
-    nearest = integer_weights(constant, site.channel_axis)
+    nearest = integer_weights(constant, site.channel_axis, site.summed_axis, together)
     return nearest if site.channel_axis is None else adapted(constant, nearest, site, spread)
 
 
@@ -49,12 +52,17 @@ def adapted(constant: Tensor, nearest: IntegerWeights, site: Site, spread: Float
     scaled = constant.array.astype(np.float64) / nearest.along_axis(nearest.scales.astype(np.float64))
     wanted = scaled.transpose(order).reshape(-1, len(spread))
     steps = nearest.steps.transpose(order)
-    best = descend(wanted, steps.reshape(-1, len(spread)), spread).reshape(steps.shape)
-    return IntegerWeights(np.ascontiguousarray(best.transpose(np.argsort(order))), nearest.scales, nearest.axis)
+    best = descend(wanted, steps.reshape(-1, len(spread)), spread, together=nearest.together).reshape(steps.shape)
+    return replace(nearest, steps=np.ascontiguousarray(best.transpose(np.argsort(order))))
 
 
-def descend(wanted: Floats, steps: npt.NDArray[np.int8], spread: Floats, rounds: int = ROUNDS) -> npt.NDArray[np.int8]:
-    """Integers [R,C] near `wanted` [R,C] with less (steps - wanted) spread (steps - wanted)' in each row than `steps` has."""
+def descend(
+    wanted: Floats, steps: npt.NDArray[np.int8], spread: Floats, rounds: int = ROUNDS, together: int = ANY_TOGETHER
+) -> npt.NDArray[np.int8]:
+    """Integers [R,C] near `wanted` [R,C] with less (steps - wanted) spread (steps - wanted)' in each row than `steps` has.
+
+    Neighbours are held `together`, as they are in `steps`.
+    """
     variances = np.diag(spread)
     matrix = np.ascontiguousarray(spread, np.float32)
     found = np.ascontiguousarray(steps.T, np.float32)
@@ -68,7 +76,11 @@ def descend(wanted: Floats, steps: npt.NDArray[np.int8], spread: Floats, rounds:
                 variance = variances[start + index]
                 if variance <= 0:
                     continue
-                new = np.clip(np.rint(old - own[index] / np.float32(variance)), -LARGEST, LARGEST)
+                beside = (start + index) ^ 1
+                other = found[beside] if beside < len(spread) else np.float32(0)
+                least = np.maximum(-LARGEST, -together - np.minimum(other, 0))
+                most = np.minimum(LARGEST, together - np.maximum(other, 0))
+                new = np.clip(np.rint(old - own[index] / np.float32(variance)), least, most)
                 found[start + index] = new
                 own[index + 1 :] += np.outer(inner[index, index + 1 :], new - old)
             changes = found[part] - before

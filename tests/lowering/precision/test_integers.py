@@ -10,15 +10,18 @@ import pytest
 
 from irc.ir import Graph, capture, evaluate
 from irc.ir.text import parse_graph, print_graph
-from irc.lowering import CompileOptions
+from irc.lowering import CompileOptions, find_target
 from irc.lowering.calibration import read_calibration
+from irc.lowering.engine import Wish
 from irc.lowering.precision import integers
 from irc.lowering.precision.integers import learn_integers
 from irc.lowering.precision.judge import Judge
 from irc.lowering.precision.knowledge import Knowledge
-from irc.lowering.precision.lowered import everywhere, optimized, with_forms
+from irc.lowering.precision.learnt import learn
+from irc.lowering.precision.lowered import as_asked, everywhere, optimized, with_forms
 from irc.lowering.precision.metrics import METRICS
-from irc.passes.precision import Form, Range, integer_weights, sites
+from irc.lowering.tvm.engine import Tvm
+from irc.passes.precision import EXACT_TOGETHER, Form, Range, integer_weights, sites
 from irc.runtime import SignatureEntry
 
 DIGITS = Path(__file__).resolve().parents[3] / "examples"
@@ -52,6 +55,32 @@ def test_the_model_stays_and_its_balanced_copy_computes_the_same(digits: Graph) 
     assert print_graph(digits) == before
     (feeds,) = samples(1)
     np.testing.assert_allclose(evaluate(balanced, feeds)[0], evaluate(digits, feeds)[0], rtol=1e-4, atol=1e-5)
+
+
+def test_neighbouring_weights_are_small_where_the_engine_wishes_it(digits: Graph) -> None:
+    inputs = [SignatureEntry("x", "f32", ("batch", 1, 8, 8))]
+    data = read_calibration(samples(), inputs)
+    for name, held in (("cpu:haswell", True), ("cpu:znver4", False), ("arm64", False)):
+        wishes = Tvm().wishes(find_target(name))
+        assert (Wish.SMALL_NEIGHBOURS in wishes) is held
+        model, known = learn(digits, {Form.INT8}, data, silent, wishes)
+        graph = with_forms(model, as_asked(model, Form.INT8, known), known)
+        steps = [site.weights.op.constant_operand(0) for site in sites(graph) if site.weights.op is not None]
+        summed = [site.summed_axis for site in sites(graph)]
+        largest = [
+            int(np.abs(by_twos(each.array, axis)).max(initial=0))
+            for each, axis in zip(steps, summed, strict=True)
+            if each is not None
+        ]
+        assert len(largest) == len(known.weights)
+        assert (max(largest) <= EXACT_TOGETHER) is held
+
+
+def by_twos(steps: np.ndarray, axis: int) -> np.ndarray:
+    """Sums of neighbours of one sign along an axis."""
+    moved = np.moveaxis(steps.astype(int), axis, -1)
+    first, second = moved[..., 0 : moved.shape[-1] // 2 * 2 : 2], moved[..., 1::2]
+    return np.where(first * second > 0, first + second, 0)
 
 
 def loud_channel() -> tuple[Graph, list[dict[str, np.ndarray]]]:

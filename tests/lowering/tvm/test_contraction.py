@@ -12,7 +12,16 @@ from hypothesis import strategies as st
 
 from irc.ir import DType
 from irc.lowering import find_target
-from irc.lowering.tvm.arithmetic import BF16, INT8, INT8_BY_PAIRS, INT8_ON_AVX, Arithmetic, arithmetic_of_bytes
+from irc.lowering.tvm.arithmetic import (
+    BF16,
+    INT8,
+    INT8_BY_PAIRS,
+    INT8_IN_WORDS,
+    INT8_ON_AVX,
+    Arithmetic,
+    arithmetic_of_bytes,
+    fastest_for,
+)
 from irc.lowering.tvm.contraction import Axis, Contraction, contraction, extent_of, in_lanes, tiling_of
 from irc.lowering.tvm.kernel import Writer
 from irc.lowering.tvm.panels import packed
@@ -202,7 +211,7 @@ def test_equal_contractions_are_one_kernel() -> None:
 
 
 @pytest.mark.parametrize(("rows", "depth", "columns"), [(8, 64, 48), (13, 20, 37), (1, 128, 130), (33, 4, 16)])
-@pytest.mark.parametrize("arithmetic", [BF16, INT8, INT8_ON_AVX, INT8_BY_PAIRS], ids=lambda each: each.features[0])
+@pytest.mark.parametrize("arithmetic", [BF16, INT8, INT8_ON_AVX, INT8_BY_PAIRS, INT8_IN_WORDS], ids=lambda each: each.name)
 def test_several_products_in_a_lane(arithmetic: Arithmetic, rows: int, depth: int, columns: int) -> None:
     """8 bits to the bit; bf16 to the roundings of f32, its products being exact there."""
     if not set(arithmetic.features) <= set(processor().features):
@@ -210,7 +219,8 @@ def test_several_products_in_a_lane(arithmetic: Arithmetic, rows: int, depth: in
     rng = np.random.default_rng(depth)
     if arithmetic.sums is DType.I32:
         a: Any = rng.integers(0, 256, (rows, depth), np.uint8)
-        b: Any = rng.integers(-128, 128, (depth, columns), np.int8)
+        most = 64 if arithmetic is INT8_IN_WORDS else 128
+        b: Any = rng.integers(-most, most, (depth, columns), np.int8)
     else:
         a, b = (rng.standard_normal(shape).astype(DType.BF16.numpy) for shape in ((rows, depth), (depth, columns)))
     view = View.dense((rows, columns))
@@ -241,6 +251,35 @@ def test_several_products_in_a_lane(arithmetic: Arithmetic, rows: int, depth: in
 )
 def test_the_fastest_way_to_multiply_bytes(target: str, wanted: Arithmetic | None) -> None:
     assert arithmetic_of_bytes(find_target(target).features) is wanted
+
+
+@pytest.mark.parametrize(
+    ("twos", "is_small"),
+    [
+        ([(127, 1), (-127, -1), (64, 64), (-128, 0)], True),
+        ([(127, -128), (0, 0), (0, 0), (0, 0)], True),
+        ([(0, 127), (127, 0), (0, 0), (0, 0)], True),
+        ([(0, 0), (127, 2), (0, 0), (0, 0)], False),
+        ([(0, 0), (0, 0), (0, 0), (-65, -64)], False),
+    ],
+    ids=str,
+)
+def test_weights_that_are_small_by_twos_are_summed_in_words(twos: list[tuple[int, int]], is_small: bool) -> None:
+    """Of the largest bytes, 255, the sums are exact all the same."""
+    b = np.repeat(np.array(twos, np.int8).reshape(1, 8, 1), 9, axis=2)
+    found = fastest_for(b, INT8_BY_PAIRS)
+    assert found is (INT8_IN_WORDS if is_small else INT8_BY_PAIRS)
+    assert fastest_for(b, INT8) is INT8
+    if not set(found.features) <= set(processor().features):
+        pytest.skip("needs AVX2")
+    a, view = np.full((5, 8), 255, np.uint8), View.dense((5, 9))
+    made = matmul(View.dense(a.shape), a.size, View.dense((8, 9)), view, view.size)
+    assert made is not None
+    lanes_of = in_lanes(made.contraction, found)
+    assert lanes_of is not None
+    tiling, result = tiling_of(lanes_of, machine()), np.zeros((5, 9), np.int32)
+    run(contraction(lanes_of, tiling), a, packed(b, tiling, found), result)
+    np.testing.assert_array_equal(result, a.astype(np.int64) @ b[0])
 
 
 def test_long_vectors_without_words_multiply_no_bytes() -> None:

@@ -265,6 +265,17 @@ def test_the_program_of_a_processor_without_these_arithmetics_is_right_too() -> 
         assert not any(each in source for source in kernels for each in MULTIPLIES.values())
 
 
+@pytest.mark.parametrize(("most", "wanted"), [(64, "irc_in_words"), (127, "irc_pairs")])
+def test_bytes_are_summed_in_words_where_weights_are_small(most: int, wanted: str) -> None:
+    made = Narrowed("bytes")
+    made.op("Conv", [made.data("x"), made.weight("w", whole(8, 8, 3, 3, seed=1, most=most), 0)], "y")
+    feeds = {"x": whole(1, 8, 5, 5, most=200)}
+    message = made.model(feeds, "y")
+    calls = calls_of(capture(message.SerializeToString()), machine_of(find_target("cpu:haswell")))
+    assert any(wanted in call.kernel.source for call in calls)
+    assert_equal(message, feeds)
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_bytes_next_to_what_they_saturate_at(seed: int) -> None:
     made = Narrowed("bytes")

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from irc.ir import Graph, Tensor, UsageError, Value, evaluate, verify
 from irc.ir.text import parse_graph, print_graph
 from irc.passes import LEVELS, PassManager, Range, quantize, site_of, sites, wanted_values, why_not_quantized
-from irc.passes.precision import IntegerWeights, integer_weights, wanted_results
+from irc.passes.precision import EXACT_TOGETHER, IntegerWeights, integer_weights, wanted_results
 
 RANGE = Range(-2.0, 3.1)  # a step is 0.02, and zero is step 100
 
@@ -244,6 +246,33 @@ def test_a_lone_large_weight_is_clipped_where_that_leaves_less_error() -> None:
     off = np.square(found.values - weights).sum()
     plain = np.float32(6.5 / 127)
     assert off <= np.square(np.rint(weights / plain) * plain - weights).sum()
+
+
+@given(
+    seed=st.integers(0, 10**6),
+    shape=st.sampled_from([(3, 7), (2, 8, 3, 3), (1, 1), (4, 5, 2)]),
+    heavy=st.booleans(),
+    axis=st.sampled_from([0, 1]),
+)
+@settings(max_examples=40)
+def test_neighbours_are_held_together(seed: int, shape: tuple[int, ...], heavy: bool, axis: int) -> None:
+    rng = np.random.default_rng(seed)
+    weights = (rng.standard_cauchy if heavy else rng.standard_normal)(shape).astype(np.float32)
+    found = integer_weights(Tensor.from_array(weights), axis, 1 - axis, EXACT_TOGETHER)
+    steps = np.moveaxis(found.steps.astype(int), 1 - axis, -1)
+    first, second = steps[..., 0::2][..., : steps.shape[-1] // 2], steps[..., 1::2]
+    same = first * second > 0
+    assert (np.abs(first + second)[same] <= EXACT_TOGETHER).all()
+    assert np.abs(steps).max() <= 127
+    assert (steps * np.moveaxis(weights, 1 - axis, -1) >= 0).all()
+
+
+def test_holding_neighbours_costs_less_than_a_bit() -> None:
+    weights = np.random.default_rng(0).standard_normal((8, 576)).astype(np.float32)
+    free = integer_weights(Tensor.from_array(weights), 0, 1)
+    held = integer_weights(Tensor.from_array(weights), 0, 1, EXACT_TOGETHER)
+    assert np.array_equal(free.steps, integer_weights(Tensor.from_array(weights), 0).steps)
+    assert np.linalg.norm(held.values - weights) < 1.5 * np.linalg.norm(free.values - weights)
 
 
 def test_channels_of_zeros_stay_zeros() -> None:

@@ -25,6 +25,18 @@ def test_no_row_has_more_error_than_rounded_to_the_nearest(seed: int, rows: int,
     assert (after <= before + 1e-4 * (1 + before)).all()
 
 
+def test_neighbours_that_are_held_together_stay_so() -> None:
+    rng = np.random.default_rng(1)
+    wanted = rng.uniform(-80, 80, (16, 9))
+    steps = wanted.clip(-64, 64).astype(np.int8)
+    half = rng.standard_normal((9, 3))
+    spread = half @ half.T + 0.01 * np.eye(9)
+    free, held = descend(wanted, steps, spread).astype(int), descend(wanted, steps, spread, together=128).astype(int)
+    assert np.abs(free[:, 0:8:2] + free[:, 1::2]).max() > 128
+    assert np.abs(held[:, 0:8:2] + held[:, 1::2]).max() <= 128
+    assert (loss(wanted, held, spread) <= loss(wanted, steps, spread) + 1e-3).all()
+
+
 def test_data_that_hang_together_hide_much_of_the_error() -> None:
     rng = np.random.default_rng(0)
     wanted = rng.uniform(-100, 100, (32, 64))
