@@ -70,11 +70,11 @@ def learn_integers(
     Raises UsageError for samples on which the model does not run.
     """
     judge = Judge(model, list(samples.evenly(MOST_JUDGED)), METRICS["l2"])
-    balanced = _balanced(model, samples, judge, tell, deadline)
+    balanced, nearest = _balanced(model, samples, judge, tell, deadline, together)
     chosen = quantizable(balanced)
-    seen = _Seen(chosen, [*wanted_values(balanced, chosen), *wanted_results(balanced, chosen)], together=together)
+    seen = _Seen(chosen, [*wanted_values(balanced, chosen), *wanted_results(balanced, chosen)])
     show(balanced, seen.observers, samples, tell, "ranges")
-    first = _first(balanced, chosen, seen)
+    first = _first(balanced, chosen, seen, nearest or _nearest(chosen, together))
 
     def error(knowledge: Knowledge) -> float:
         return _error(balanced, knowledge, judge)
@@ -82,11 +82,11 @@ def learn_integers(
     return Balanced(balanced, improved(first, _improvements(seen, chosen, first), error, tell, deadline))
 
 
-def _first(graph: Graph, chosen: Sequence[Site], seen: _Seen) -> Knowledge:
+def _first(graph: Graph, chosen: Sequence[Site], seen: _Seen, nearest: Mapping[Value, IntegerWeights]) -> Knowledge:
     """What is known before any improvement."""
     ranges = seen.ranges(FIRST_METHOD)
     results = {value: ranges.pop(value) for value in wanted_results(graph, chosen)}
-    return Knowledge(ranges, seen.means, weights=_nearest(chosen, seen.together), results=results)
+    return Knowledge(ranges, seen.means, weights=nearest, results=results)
 
 
 def _error(graph: Graph, knowledge: Knowledge, judge: Judge) -> float:
@@ -98,27 +98,33 @@ def quantizable(graph: Graph) -> list[Site]:
     return [site for site in observable(graph) if not why_not_quantized(site)]
 
 
-def _balanced(model: Graph, samples: Calibration, judge: Judge, tell: Tell, deadline: float) -> Graph:
-    """A copy of a model, equalized and smoothed where that makes the error smaller and there is time to see."""
+def _balanced(
+    model: Graph, samples: Calibration, judge: Judge, tell: Tell, deadline: float, together: int
+) -> tuple[Graph, Mapping[Value, IntegerWeights]]:
+    """A copy of a model, equalized and smoothed where that makes the error smaller and there is time to see.
+
+    With its nearest weights where these had to be found.
+    """
     takes = TIMES_OBSERVED * (len(samples) + 2 * MOST_JUDGED) * judge.seconds
     if time.monotonic() + takes > deadline:
-        return clone_graph(model)
+        return clone_graph(model), {}
     plain, balanced = clone_graph(model), clone_graph(model)
     if not _balance(balanced, samples, tell) or time.monotonic() >= deadline:
-        return plain
+        return plain, {}
     few = samples.evenly(MOST_JUDGED)
-    least, found = (_error_at_first(graph, few, judge, tell) for graph in (plain, balanced))
+    before, after = (_nearest(quantizable(graph), together) for graph in (plain, balanced))
+    least = _error_at_first(plain, before, few, judge, tell)
+    found = _error_at_first(balanced, after, few, judge, tell)
     tell(f"channels balanced: error {found:.2e} against {least:.2e}")
-    return balanced if found < BETTER * least else plain
+    return (balanced, after) if found < BETTER * least else (plain, before)
 
 
-def _error_at_first(graph: Graph, few: Calibration, judge: Judge, tell: Tell) -> float:
+def _error_at_first(graph: Graph, nearest: Mapping[Value, IntegerWeights], few: Calibration, judge: Judge, tell: Tell) -> float:
     """The error of a graph with ranges of a few samples and corrected biases, which help without balance as well."""
     chosen = quantizable(graph)
     seen = _Seen(chosen, wanted_values(graph, chosen), widest=0)
     show(graph, seen.observers, few, tell, "ranges")
-    known = Knowledge(seen.ranges(FIRST_METHOD), seen.means, weights=_nearest(chosen, seen.together), corrects_biases=True)
-    return _error(graph, known, judge)
+    return _error(graph, Knowledge(seen.ranges(FIRST_METHOD), seen.means, weights=nearest, corrects_biases=True), judge)
 
 
 def _balance(graph: Graph, samples: Calibration, tell: Tell) -> bool:
@@ -146,17 +152,10 @@ def _axes(chosen: Iterable[Site]) -> dict[Value, int]:
 class _Seen:
     """What observers see of the values of sites: histograms, means, how far samples reach, and how data hang together.
 
-    That last is seen of data of up to `widest` channels. Neighbours among the weights are held `together`.
+    That last is seen of data of up to `widest` channels.
     """
 
-    def __init__(
-        self,
-        chosen: Sequence[Site],
-        wanted: Sequence[Value],
-        widest: int = WIDEST_ROUNDED,
-        together: int = ANY_TOGETHER,
-    ) -> None:
-        self.together = together
+    def __init__(self, chosen: Sequence[Site], wanted: Sequence[Value], widest: int = WIDEST_ROUNDED) -> None:
         self._histograms = {value: Histogram() for value in wanted}
         self._extents = {source_of(site.data): SampleExtents() for site in chosen if not why_not_dynamic(site)}
         self._moments = {value: ChannelMoments(axis) for value, axis in _axes(chosen).items()}
@@ -223,13 +222,13 @@ def _nearest(chosen: Iterable[Site], together: int) -> dict[Value, IntegerWeight
     return found
 
 
-def _rounded(chosen: Iterable[Site], seen: _Seen) -> dict[Value, IntegerWeights]:
+def _rounded(chosen: Iterable[Site], nearest: Mapping[Value, IntegerWeights], seen: _Seen) -> dict[Value, IntegerWeights]:
     """Weights rounded for the data of the one site that reads them."""
     found: dict[Value, IntegerWeights] = {}
-    for value, several in _constants(chosen).items():
-        spread = seen.spread(several[0]) if len(several) == 1 else None
+    for value, (site, *others) in _constants(chosen).items():
+        spread = None if others or value not in nearest else seen.spread(site)
         if spread is not None:
-            found[value] = rounded_weights(several[0], spread, seen.together)
+            found[value] = rounded_weights(site, nearest[value], spread)
     return found
 
 
@@ -251,7 +250,7 @@ def improved(
 
 def _improvements(seen: _Seen, chosen: Sequence[Site], first: Knowledge) -> Iterator[Improvement]:
     def rounded_too(known: Knowledge) -> Mapping[Value, IntegerWeights]:
-        return {**known.weights, **_rounded(chosen, seen)}
+        return {**known.weights, **_rounded(chosen, first.weights, seen)}
 
     varying = seen.varying(chosen, seen.ranges(FIRST_METHOD))
     if varying:

@@ -22,6 +22,7 @@ from ..precise import Floats
 from .ranges import SMALLEST_SCALE
 
 Steps = npt.NDArray[np.int8]
+Rows = npt.NDArray[np.float32]
 LARGEST = 127
 """Of the steps; -128 is left out, so that both signs reach as far."""
 CLIPPINGS = (0.96, 0.92, 0.88, 0.84, 0.8, 0.75, 0.7, 0.6)
@@ -32,7 +33,7 @@ EXACT_TOGETHER = 128
 """What they may be at most for sums in 16 bits: 255 * 128 <= 32767."""
 SPREADS = (1.08, 1.16, 1.25, 1.35, 1.5, 1.7, 2.0)
 """As CLIPPINGS, where neighbours are held together: a larger scale leaves them more room."""
-_BLOCK = 1 << 21
+_BLOCK = 1 << 18
 """Weights looked at together."""
 Number = TypeVar("Number", bound=np.generic)
 
@@ -76,32 +77,33 @@ def integer_weights(
     block = max(1, _BLOCK // max(1, rows.shape[1]))
     for start in range(0, len(rows), block):
         part = slice(start, start + block)
-        scales[part] = _best_scales(rows[part].astype(np.float32), shares, hold)
-        steps[part] = hold(_nearest(rows[part], scales[part]))
+        own = rows[part].astype(np.float32)
+        scales[part] = _best_scales(own, shares, hold)
+        steps[part] = _nearest(own, scales[part], hold)
     return IntegerWeights(
         from_rows(steps, weights.shape, axis, summed), scales if axis is not None else scales.reshape(()), axis, together
     )
 
 
-def _holding(width: int, together: int) -> Callable[[Steps], Steps]:
-    """Brings the neighbours in rows of so many summed steps each back together, both by as much."""
+def _holding(width: int, together: int) -> Callable[[Rows], None]:
+    """Brings neighbours in rows of so many summed steps each back together, in place, both by as much.
 
-    def held(rows: Steps) -> Steps:
-        pairs = rows.reshape(-1, width)[:, : width // 2 * 2].astype(np.int16)
-        first, second = pairs[:, 0::2], pairs[:, 1::2]
-        excess = np.where(np.sign(first) == np.sign(second), np.abs(first + second) - together, 0).clip(min=0)
-        found = rows.reshape(-1, width).copy()
-        for index, (own, other) in enumerate(((first, second), (second, first))):
-            larger = (np.abs(own) > np.abs(other)) | ((np.abs(own) == np.abs(other)) & (index == 0))
-            found[:, index : width // 2 * 2 : 2] = own - np.sign(own) * np.where(larger, excess - excess // 2, excess // 2)
-        return found.reshape(rows.shape)
+    `together` is LARGEST at least, so that two of which it is less have one sign.
+    """
 
-    return held if together < ANY_TOGETHER and width > 1 else lambda rows: rows
+    def hold(steps: Rows) -> None:
+        pairs = steps.reshape(-1, width)
+        first, second = pairs[:, 0 : width // 2 * 2 : 2], pairs[:, 1::2]
+        found = np.unravel_index(np.flatnonzero(np.abs(first + second) > together), first.shape)
+        one, other = first[found], second[found]
+        excess = np.abs(one + other) - together
+        of_one = np.where(np.abs(one) >= np.abs(other), np.ceil(excess / 2), np.floor(excess / 2))
+        first[found], second[found] = one - np.sign(one) * of_one, other - np.sign(one) * (excess - of_one)
+
+    return hold if together < ANY_TOGETHER and width > 1 else lambda steps: None
 
 
-def _best_scales(
-    rows: npt.NDArray[np.float32], shares: Sequence[float], hold: Callable[[Steps], Steps]
-) -> npt.NDArray[np.float32]:
+def _best_scales(rows: Rows, shares: Sequence[float], hold: Callable[[Rows], None]) -> npt.NDArray[np.float32]:
     """For each row the scale, of those that end at these shares of its largest weight, that leaves the least squared error."""
     largest = np.abs(rows).max(axis=1, initial=0.0)
     best = _scales(largest, 1.0)
@@ -119,14 +121,17 @@ def _scales(largest: npt.NDArray[np.float32], share: float) -> npt.NDArray[np.fl
     return np.where(largest > 0, scales, np.float32(1.0)).astype(np.float32)
 
 
-def _nearest(rows: npt.NDArray[np.float32], scales: npt.NDArray[np.float32]) -> Steps:
-    return np.clip(np.rint(rows / scales[:, None]), -LARGEST, LARGEST).astype(np.int8)
+def _nearest(rows: Rows, scales: npt.NDArray[np.float32], hold: Callable[[Rows], None]) -> Rows:
+    steps = rows / scales[:, None]
+    np.clip(np.rint(steps, out=steps), -LARGEST, LARGEST, out=steps)
+    hold(steps)
+    return steps
 
 
-def _errors(
-    rows: npt.NDArray[np.float32], scales: npt.NDArray[np.float32], hold: Callable[[Steps], Steps]
-) -> npt.NDArray[np.float64]:
-    left = rows - hold(_nearest(rows, scales)) * scales[:, None]
+def _errors(rows: Rows, scales: npt.NDArray[np.float32], hold: Callable[[Rows], None]) -> npt.NDArray[np.float64]:
+    left = _nearest(rows, scales, hold)
+    np.multiply(left, scales[:, None], out=left)
+    np.subtract(rows, left, out=left)
     return np.einsum("ij,ij->i", left, left, dtype=np.float64)
 
 

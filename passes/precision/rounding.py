@@ -13,10 +13,8 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from irc.ir import Tensor
-
 from ..precise import Floats
-from .integers import ANY_TOGETHER, LARGEST, IntegerWeights, Number, integer_weights
+from .integers import ANY_TOGETHER, LARGEST, IntegerWeights, Number
 from .sites import Site
 
 ROUNDS = 4
@@ -30,22 +28,14 @@ def covariance(gram: Floats, mean: Floats, count: float) -> Floats:
     return gram / count - np.outer(mean, mean)
 
 
-def rounded_weights(site: Site, spread: Floats, together: int = ANY_TOGETHER) -> IntegerWeights:
-    """The constant weights of a site as integers, rounded for data whose indices of `data_axis` have the covariance `spread`.
+def rounded_weights(site: Site, nearest: IntegerWeights, spread: Floats) -> IntegerWeights:
+    """The constant weights of a site, of which `nearest` is, rounded for data whose indices of `data_axis` have a covariance.
 
-    Each tap of a filter is rounded by itself, as if data at different places had nothing to do with one another. Where the
-    weights sum over other than the data's indices, one by one in a depthwise convolution, they are the nearest integers.
-    Neighbours are held `together`.
+    Scales stay. Each tap of a filter is rounded by itself, as if data at different places had nothing to do with one another.
+    Where weights sum over other than the data's indices, one by one in a depthwise convolution, they are the nearest integers.
     """
-    constant = site.weights.constant
+    constant, channel, summed = site.weights.constant, site.channel_axis, site.summed_axis
     assert constant is not None
-    nearest = integer_weights(constant, site.channel_axis, site.summed_axis, together)
-    return nearest if site.channel_axis is None else adapted(constant, nearest, site, spread)
-
-
-def adapted(constant: Tensor, nearest: IntegerWeights, site: Site, spread: Floats) -> IntegerWeights:
-    """`nearest` with better steps for the same scales."""
-    channel, summed = site.channel_axis, site.summed_axis
     if channel is None or constant.shape[summed] != len(spread) or len(spread) < 2:
         return nearest
     order = (*(axis for axis in range(len(constant.shape)) if axis not in (channel, summed)), channel, summed)
@@ -76,10 +66,7 @@ def descend(
                 variance = variances[start + index]
                 if variance <= 0:
                     continue
-                beside = (start + index) ^ 1
-                other = found[beside] if beside < len(spread) else np.float32(0)
-                least = np.maximum(-LARGEST, -together - np.minimum(other, 0))
-                most = np.minimum(LARGEST, together - np.maximum(other, 0))
+                least, most = _limits(found, start + index, together)
                 new = np.clip(np.rint(old - own[index] / np.float32(variance)), least, most)
                 found[start + index] = new
                 own[index + 1 :] += np.outer(inner[index, index + 1 :], new - old)
@@ -90,6 +77,17 @@ def descend(
         if not is_better:
             break
     return np.ascontiguousarray(found.T).astype(np.int8)
+
+
+def _limits(
+    found: npt.NDArray[np.float32], index: int, together: int
+) -> tuple[npt.NDArray[np.float32] | int, npt.NDArray[np.float32] | int]:
+    """The least and the greatest steps at an index of `found` [C,R], beside which its neighbour's are."""
+    beside = index ^ 1
+    if together >= ANY_TOGETHER or beside >= len(found):
+        return -LARGEST, LARGEST
+    other = found[beside]
+    return np.maximum(-LARGEST, -together - np.minimum(other, 0)), np.minimum(LARGEST, together - np.maximum(other, 0))
 
 
 def loss(wanted: Floats, steps: npt.NDArray[Number], spread: Floats) -> Floats:

@@ -58,7 +58,7 @@ def test_taps_of_a_filter_are_rounded_each_by_itself() -> None:
     constant = site.weights.constant
     assert constant is not None
     nearest, spread = integer_weights(constant, 0), np.full((4, 4), 0.9) + 0.1 * np.eye(4)
-    found = rounded_weights(site, spread)
+    found = rounded_weights(site, nearest, spread)
     assert found.steps.shape == (3, 4, 2, 2)
     assert np.array_equal(found.scales, nearest.scales)
     assert np.abs(found.steps.astype(int) - nearest.steps).max() <= 2
@@ -78,4 +78,5 @@ def test_a_depthwise_filter_is_rounded_to_the_nearest() -> None:
     )
     (site,) = sites(graph)
     assert site.weights.constant is not None
-    assert np.array_equal(rounded_weights(site, np.eye(2)).steps, integer_weights(site.weights.constant, 0).steps)
+    nearest = integer_weights(site.weights.constant, 0)
+    assert rounded_weights(site, nearest, np.eye(2)) is nearest
