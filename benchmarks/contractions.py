@@ -18,8 +18,9 @@ from rich.table import Table
 
 from irc.lowering import find_target
 from irc.lowering.tvm.arithmetic import ARITHMETICS, INT8, Arithmetic
+from irc.lowering.tvm.axes import in_lanes
 from irc.lowering.tvm.building import llvm_target, objects
-from irc.lowering.tvm.contraction import contraction, in_lanes, tiling_of
+from irc.lowering.tvm.contraction import contraction, tiling_of
 from irc.lowering.tvm.linking import link
 from irc.lowering.tvm.panels import packed
 from irc.lowering.tvm.products import matmul

@@ -13,16 +13,17 @@ read by broadcast; for convolutions as Georganas et al., "Anatomy of High-Perfor
 
 from __future__ import annotations
 
-import hashlib
+import itertools
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
 from irc.ir import DType
 
-from .arithmetic import F32, Arithmetic
+from .axes import Axis, Contraction
 from .casting import widened
 from .kernel import Kernel, Writer, product, tir_name
+from .lanes import held
 from .panels import packed_columns
 from .stored import Stored
 from .tiling import Ahead, Extent, Machine, Tiling, choose_tiling
@@ -30,105 +31,6 @@ from .tiling import Ahead, Extent, Machine, Tiling, choose_tiling
 Epilogue = Callable[[Writer, str, str, str], str]
 """The new value of an element of C, given its value, its place in C and its column, counted over all groups; it stands in a
 vectorized loop over columns."""
-
-
-@dataclass(frozen=True, slots=True)
-class Axis:
-    """An axis of a contraction: its size, and how many elements apart its own lie in A and in C; 0 where it is not there."""
-
-    size: int
-    in_a: int
-    in_c: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Contraction:
-    """A contraction whose columns lie side by side in C.
-
-    `outer` axes are looped over, of which the first is that of the groups where `groups` is more than 1; `rows` are those of
-    the register tile; `reduced` axes are in the order of B's. Offsets are of the first elements. With `columns_in_a` A has the
-    columns too, side by side, as in a depthwise convolution. In an arithmetic that sums several products in a lane, sizes,
-    strides and offsets of A and of the reduced axes count lanes; `in_lanes` makes them so. An A that has the columns may lie in
-    another dtype, `a_dtype`, and is widened to f32.
-    """
-
-    outer: tuple[Axis, ...]
-    rows: Axis
-    reduced: tuple[Axis, ...]
-    columns: int
-    a_size: int
-    c_size: int
-    a_offset: int = 0
-    c_offset: int = 0
-    groups: int = 1
-    columns_in_a: bool = False
-    arithmetic: Arithmetic = F32
-    a_dtype: DType = DType.F32
-
-    @property
-    def depth(self) -> int:
-        """How many lanes of products a sum has."""
-        return product([axis.size for axis in self.reduced])
-
-    @property
-    def row_count(self) -> int:
-        """How many rows there are, over all outer axes but the groups."""
-        return product([axis.size for axis in self.outer]) // self.groups * self.rows.size
-
-    @property
-    def flops(self) -> int:
-        """Floating-point operations, a multiplication and an addition for each product."""
-        return 2 * self.groups * self.row_count * self.depth * self.arithmetic.together * self.columns
-
-    @property
-    def key(self) -> str:
-        """A name for those that only lie elsewhere: `128x3072x768-1a2b3c4d`, rows, columns, depth, and a digest of the rest."""
-        axes = (self.outer, self.rows, self.reduced)
-        lying = () if self.a_dtype is DType.F32 else (self.a_dtype.text,)
-        said = repr((axes, self.columns, self.groups, self.columns_in_a, self.arithmetic.name, *lying))
-        return f"{self.row_count}x{self.columns}x{self.depth}-{hashlib.sha256(said.encode()).hexdigest()[:8]}"
-
-    def collapsed(self) -> Contraction:
-        """The same with fewer axes: neighbours that lie one behind the other are one, outer ones into the rows too."""
-        outer, rows = list(self.outer), self.rows
-        while len(outer) > (self.groups > 1) and _follow(outer[-1], rows):
-            last = outer.pop()
-            rows = Axis(last.size * rows.size, rows.in_a, rows.in_c)
-        reduced: list[Axis] = []
-        for axis in self.reduced:
-            if reduced and _follow(reduced[-1], axis):
-                axis = Axis(reduced.pop().size * axis.size, axis.in_a)
-            if axis.size > 1 or not reduced:
-                reduced.append(axis)
-        kept = (axis for number, axis in enumerate(outer) if axis.size > 1 or (number == 0 and self.groups > 1))
-        return replace(self, outer=tuple(kept), rows=rows, reduced=tuple(reduced))
-
-
-def in_lanes(wanted: Contraction, arithmetic: Arithmetic) -> Contraction | None:
-    """A contraction that counts elements, in another arithmetic; None where what shares a lane does not lie side by side."""
-    together = arithmetic.together
-    last = wanted.reduced[-1]
-    strides = [axis.in_a for axis in (*wanted.outer, wanted.rows, *wanted.reduced[:-1])]
-    whole = not any(number % together for number in (*strides, last.size, wanted.a_offset, wanted.a_size))
-    if together > 1 and (last.in_a != 1 or not whole or wanted.columns_in_a):
-        return None
-
-    def lanes(axis: Axis) -> Axis:
-        return replace(axis, in_a=axis.in_a // together)
-
-    return replace(
-        wanted,
-        outer=tuple(map(lanes, wanted.outer)),
-        rows=lanes(wanted.rows),
-        reduced=(*map(lanes, wanted.reduced[:-1]), Axis(last.size // together, last.in_a)),
-        a_size=wanted.a_size // together,
-        a_offset=wanted.a_offset // together,
-        arithmetic=arithmetic,
-    )
-
-
-def _follow(outer: Axis, inner: Axis) -> bool:
-    return outer.size == 1 or (inner.size * inner.in_a == outer.in_a and inner.size * inner.in_c == outer.in_c)
 
 
 def tiling_of(wanted: Contraction, machine: Machine) -> Tiling:
@@ -325,28 +227,48 @@ class _Writing:
             self._sum_of_slices(self._streams, sums, a_base, panel, rows, widths)
             return
         writer, lanes = self.writer, self.tiling.lanes
-        row_stride = self.wanted.rows.in_a
+        inner = self._shared
         with ExitStack() as loops:
             in_a, in_b = a_base, "0"
-            for axis in self.wanted.reduced:
+            for axis in self.wanted.reduced[: len(self.wanted.reduced) - len(inner)]:
                 index = loops.enter_context(writer.loop(axis.size))
                 in_a = f"{in_a} + {index} * {axis.in_a}"
                 in_b = f"({in_b}) * {axis.size} + {index}"
             if self.ahead is not None:
                 place = f"T.address_of(b1[{panel.fetched} + ({in_b}) * {self.ahead.step}])"
                 writer.line(f'T.evaluate(T.call_llvm_intrin("void", "llvm.prefetch", {place}, {FOR_READING}, {IN_L2}, 1))')
+            taps = inner[0] if inner else Axis(1, 0)
             a = writer.let("int32", in_a)
-            b = writer.let("int32", f"{panel.base} + ({in_b}) * {len(widths) * lanes}")
-            if not self.wanted.columns_in_a:
+            b = writer.let("int32", f"{panel.base} + ({in_b}) * {taps.size * len(widths) * lanes}")
+            if self.wanted.columns_in_a:
+                self._taps(sums, a, b, panel, rows, widths, taps)
+            else:
                 self._multiply_add(sums, a, f"{panel.buffer}[T.ramp({b}", rows, len(widths))
-                return
-            dtype = self.wanted.a_dtype
-            for j, width in enumerate(widths):  # what is behind the last column need not be A's
-                with writer.loop(rows, "unroll") as i:
-                    place = f"{sums}[{i}, {_lanes(str(j * lanes), width)}]"
-                    factor = f"b0[{_lanes(f'{a} + {i} * {row_stride} + {j * lanes}', width)}]"
-                    factor = factor if dtype is DType.F32 else widened(factor, dtype, width)
-                    writer.line(f"{place} = {place} + {factor} * {panel.buffer}[{_lanes(f'{b} + {j * lanes}', width)}]")
+
+    def _taps(self, sums: str, a: str, b: str, panel: _Panel, rows: int, widths: Sequence[int], taps: Axis) -> None:
+        """One step of the sum, or as many as there are `taps`, where A has the columns.
+
+        What several rows read at one place of A is read, and widened, once.
+        """
+        writer, lanes, dtype = self.writer, self.tiling.lanes, self.wanted.a_dtype
+        readers: dict[int, list[tuple[int, int]]] = {}
+        for row, tap in itertools.product(range(rows), range(taps.size)):
+            readers.setdefault(row * self.wanted.rows.in_a + tap * taps.in_a, []).append((row, tap))
+        for j, width in enumerate(widths):  # what is behind the last column need not be A's
+            for place, reading in sorted(readers.items()):
+                factor = f"b0[{_lanes(f'{a} + {place + j * lanes}', width)}]"
+                factor = held(writer, "float32", width, factor if dtype is DType.F32 else widened(factor, dtype, width))
+                for row, tap in reading:
+                    target = f"{sums}[{row}, {_lanes(str(j * lanes), width)}]"
+                    weights = f"{panel.buffer}[{_lanes(f'{b} + {(tap * len(widths) + j) * lanes}', width)}]"
+                    writer.line(f"{target} = {target} + {factor} * {weights}")
+
+    @property
+    def _shared(self) -> tuple[Axis, ...]:
+        """The last reduced axis where rows share what they read along it and widen: f32 is read where it is multiplied."""
+        last = self.wanted.reduced[-1]
+        widens = self.wanted.columns_in_a and self.wanted.a_dtype is not DType.F32
+        return (last,) if widens and last.size <= MOST_TAPS else ()
 
     def _sum_of_slices(self, stored: Stored, sums: str, a_base: str, panel: _Panel, rows: int, widths: Sequence[int]) -> None:
         """The sum over slices of B, each unpacked right before it is read."""
@@ -368,6 +290,8 @@ class _Writing:
             writer.line(f"{place} = {self.wanted.arithmetic.multiply_add(place, factor, weights, lanes)}")
 
 
+MOST_TAPS = 7
+"""Neighbours that rows share, of a row of a window, which are written out."""
 FOR_READING, IN_L2 = 0, 2
 """LLVM's words for what is fetched ahead, and for where it is kept."""
 
@@ -386,12 +310,4 @@ def _part(writer: Writer, blocks: ExitStack, part: str, size: int, total: int) -
     return number
 
 
-__all__ = [
-    "Axis",
-    "Contraction",
-    "Epilogue",
-    "contraction",
-    "extent_of",
-    "in_lanes",
-    "tiling_of",
-]
+__all__ = ["Epilogue", "contraction", "extent_of", "tiling_of"]

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from irc.ir import DType, Graph, Op, Tensor, Value
 
-from .contraction import Contraction
+from .axes import Contraction
 from .expressions import dtype_of, only_user, shape_of
 from .kernel import Kernel, product
 from .loops import elementwise

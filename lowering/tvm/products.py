@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from irc.ir import Op
 
-from .contraction import Axis, Contraction
+from .axes import Axis, Contraction
 from .views import View
 
 

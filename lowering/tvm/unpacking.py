@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from irc.ir import DType, Op, Value
 
-from .contraction import Contraction
+from .axes import Contraction
 from .lowerer import Lowerer
 from .narrow import constant_of, parameter_of
 from .packing import elements_of

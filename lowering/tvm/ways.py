@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 from irc.ir import UsageError
 
-from .contraction import Contraction, extent_of
+from .axes import Contraction
+from .contraction import extent_of
 from .tiling import Machine, Tiling, choose_tiling, neighbours, read_tiling
 
 TILES = "tiles"

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from irc.ir import DType, Op, Value
 
 from .arithmetic import F32, Arithmetic, fastest_for
-from .contraction import Contraction, contraction, extent_of, in_lanes
+from .axes import Contraction, in_lanes
+from .contraction import contraction, extent_of
 from .epilogues import Added, Reader, Rescaled, ending_of
 from .expressions import shape_of
 from .kernel import product

@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 
 from irc.ir import DType, Op
 
-from .contraction import Axis, Contraction, Epilogue
+from .axes import Axis, Contraction
+from .contraction import Epilogue
 from .kernel import Kernel, Writer, literal
 from .products import Window
 from .tiling import Machine

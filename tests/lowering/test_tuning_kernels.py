@@ -17,7 +17,8 @@ from irc.lowering.tuning import candidates, kernels, search
 from irc.lowering.tuning.candidates import named
 from irc.lowering.tuning.kernels import Tried, by_key, choose, in_turns, is_faster, keys_that_count
 from irc.lowering.tvm import engine, program
-from irc.lowering.tvm.contraction import Axis, Contraction, extent_of
+from irc.lowering.tvm.axes import Axis, Contraction
+from irc.lowering.tvm.contraction import extent_of
 from irc.lowering.tvm.engine import Tvm
 from irc.lowering.tvm.program import machine_of
 from irc.lowering.tvm.tiling import neighbours

@@ -22,7 +22,8 @@ from irc.lowering.tvm.arithmetic import (
     arithmetic_of_bytes,
     fastest_for,
 )
-from irc.lowering.tvm.contraction import Axis, Contraction, contraction, extent_of, in_lanes, tiling_of
+from irc.lowering.tvm.axes import Axis, Contraction, in_lanes
+from irc.lowering.tvm.contraction import contraction, extent_of, tiling_of
 from irc.lowering.tvm.kernel import Writer
 from irc.lowering.tvm.panels import packed
 from irc.lowering.tvm.products import Product, Window, convolution, matmul

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from irc.ir import UsageError
-from irc.lowering.tvm.contraction import Axis, Contraction
+from irc.lowering.tvm.axes import Axis, Contraction
 from irc.lowering.tvm.tiling import NEIGHBOURS, Extent, Machine, Tiling, ahead_of, choose_tiling, neighbours, read_tiling
 from irc.lowering.tvm.ways import AS_MODELLED, Ways
 
