@@ -24,6 +24,7 @@ class Kind(StrEnum):
 
 
 _VNNI = frozenset({"avx512vnni", "avxvnni"})
+_BF16 = frozenset({"avx512bf16", "amx-bf16", "bf16"})
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,11 @@ class Target:
     def saturates_bytes(self) -> bool:
         """Whether it has no fast exact sums of u8 by i8: x86-64 without VNNI, whose VPMADDUBSW adds two products in 16 bits."""
         return self.kind is Kind.CPU and self.architecture == "x86-64" and not _VNNI.intersection(self.features)
+
+    @property
+    def multiplies_bf16(self) -> bool:
+        """Whether it has products of bf16: elsewhere they are those of f32, between conversions."""
+        return self.kind is Kind.CUDA or not _BF16.isdisjoint(self.features)
 
 
 ARM = "arm64"

@@ -154,7 +154,7 @@ class _Work:
         ends = self._began + FOR_SEARCH * self._job.options.tune_budget
         search = self._search(ends)
         # First what needs nothing to be known, so that there is something when the time is over.
-        at_once = (*AT_ONCE, *streamed_forms(self._model))
+        at_once = (*(AT_ONCE if self._job.target.multiplies_bf16 else ()), *streamed_forms(self._model))
         outcome = search(at_once).run_on_first()
         if time.monotonic() < ends:
             self._learn_until(ends)

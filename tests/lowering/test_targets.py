@@ -306,3 +306,8 @@ def test_the_package_installed_last_owns_the_folder(tmp_path: Path) -> None:
     found = read_package(package_folder(tmp_path, "onnxruntime-gpu"), both)
     assert (found.name, found.others) == ("onnxruntime-gpu", ("onnxruntime",))
     assert read_package(tmp_path / "missing", both).version == ""
+
+
+def test_some_processors_multiply_bf16() -> None:
+    names = ("cpu:x86-64-v3", "cpu:avx512vnni", "cpu:znver4", "cpu:sapphirerapids", "arm64", "cuda")
+    assert [name for name in names if find_target(name).multiplies_bf16] == ["cpu:znver4", "cpu:sapphirerapids", "cuda"]

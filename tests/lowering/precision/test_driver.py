@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from irc.ir import UsageError
-from irc.lowering import Compiled, CompileOptions, Precision, compile_model, find_engine, find_target
+from irc.lowering import Compiled, CompileOptions, Precision, Target, compile_model, find_engine, find_target
 from irc.lowering.precision import driver, integers
 from irc.lowering.precision.tries import Try
 from irc.runtime import load
@@ -196,6 +196,17 @@ def test_auto_may_choose_ranges_of_each_run(monkeypatch: pytest.MonkeyPatch) -> 
     (kept,) = [row for row in found.rows if row.fate == "kept"]
     assert kept.error is not None
     assert kept.error <= 1e-2
+
+
+@pytest.mark.parametrize("has_bf16", [True, False])
+def test_auto_tries_bf16_where_the_processor_multiplies_it(monkeypatch: pytest.MonkeyPatch, has_bf16: bool) -> None:
+    heard: list[str] = []
+    monkeypatch.setattr(driver._Work, "_tell", lambda self, event: heard.append(event))  # type: ignore[private]  # what is tried
+    monkeypatch.setattr(Target, "multiplies_bf16", has_bf16)
+    found = compiled(precision=Precision.AUTO, opt_level=3, tune_budget=10.0, engine="onnxruntime").precision
+    assert found is not None
+    assert found.met
+    assert any("bf16" in event for event in heard) is has_bf16
 
 
 def faster(name: str) -> Any:
