@@ -63,8 +63,21 @@ def _f32(total: str, a: str, b: str, lanes: int) -> str:
     return f"{total} + {a} * {b}"
 
 
-def _bf16(total: str, a: str, b: str, lanes: int) -> str:
-    return f'T.call_extern("float32x{lanes}", "irc_dpbf16_{lanes}", {total}, {a}, {b})'
+def _calling(function: str, sums: str) -> MultiplyAdd:
+    """The multiply-add that calls a function in LLVM's language, whose name ends with the number of lanes."""
+    return lambda total, a, b, lanes: f'T.call_extern("{sums}x{lanes}", "{function}_{lanes}", {total}, {a}, {b})'
+
+
+def _inlined(name: str, sums: str, operands: str, body: Sequence[str], declared: Sequence[str]) -> str:
+    """LLVM's text of a function %c + %a * %b, whose body ends with %r, and of the intrinsics that it calls."""
+    lines = (
+        f"define linkonce_odr hidden {sums} @{name}({sums} %c, {operands} %a, {operands} %b) alwaysinline {{",
+        *(f"  {line}" for line in body),
+        f"  ret {sums} %r",
+        "}",
+        *(f"declare {each}" for each in declared),
+    )
+    return "\n".join(lines) + "\n"
 
 
 def _int8(total: str, a: str, b: str, lanes: int) -> str:
@@ -78,20 +91,12 @@ def _dpbf16(lanes: int) -> str:
     """TVM makes f32 of all bf16 before LLVM sees it, so lanes of bits are turned into bf16 in LLVM's own language."""
     sums, bits, pairs = f"<{lanes} x float>", f"<{lanes} x i32>", f"<{2 * lanes} x bfloat>"
     intrinsic = f"@llvm.x86.avx512bf16.dpbf16ps.{32 * lanes}"
-    lines = (
-        f"define linkonce_odr hidden {sums} @irc_dpbf16_{lanes}({sums} %c, {bits} %a, {bits} %b) alwaysinline {{",
-        f"  %x = bitcast {bits} %a to {pairs}",
-        f"  %y = bitcast {bits} %b to {pairs}",
-        f"  %r = call {sums} {intrinsic}({sums} %c, {pairs} %x, {pairs} %y)",
-        f"  ret {sums} %r",
-        "}",
-        f"declare {sums} {intrinsic}({sums}, {pairs}, {pairs})",
+    body = (
+        f"%x = bitcast {bits} %a to {pairs}",
+        f"%y = bitcast {bits} %b to {pairs}",
+        f"%r = call {sums} {intrinsic}({sums} %c, {pairs} %x, {pairs} %y)",
     )
-    return "\n".join(lines) + "\n"
-
-
-def _int8_by_pairs(total: str, a: str, b: str, lanes: int) -> str:
-    return f'T.call_extern("int32x{lanes}", "irc_pairs_{lanes}", {total}, {a}, {b})'
+    return _inlined(f"irc_dpbf16_{lanes}", sums, bits, body, [f"{sums} {intrinsic}({sums}, {pairs}, {pairs})"])
 
 
 def _pairs(lanes: int, intrinsic: str) -> str:
@@ -101,51 +106,48 @@ def _pairs(lanes: int, intrinsic: str) -> str:
     def all_of(number: int) -> str:
         return f"<{', '.join([f'i16 {number}'] * (2 * lanes))}>"
 
-    lines = (
-        f"define linkonce_odr hidden {sums} @irc_pairs_{lanes}({sums} %c, {sums} %a, {sums} %b) alwaysinline {{",
-        f"  %x = bitcast {sums} %a to {words}",
-        f"  %y = bitcast {sums} %b to {words}",
-        f"  %x0 = and {words} %x, {all_of(255)}",
-        f"  %x1 = lshr {words} %x, {all_of(8)}",
-        f"  %up = shl {words} %y, {all_of(8)}",
-        f"  %y0 = ashr {words} %up, {all_of(8)}",
-        f"  %y1 = ashr {words} %y, {all_of(8)}",
-        f"  %p = call {sums} {intrinsic}({words} %x0, {words} %y0)",
-        f"  %q = call {sums} {intrinsic}({words} %x1, {words} %y1)",
-        f"  %s = add {sums} %c, %p",
-        f"  %r = add {sums} %s, %q",
-        f"  ret {sums} %r",
-        "}",
-        f"declare {sums} {intrinsic}({words}, {words})",
+    body = (
+        f"%x = bitcast {sums} %a to {words}",
+        f"%y = bitcast {sums} %b to {words}",
+        f"%x0 = and {words} %x, {all_of(255)}",
+        f"%x1 = lshr {words} %x, {all_of(8)}",
+        f"%up = shl {words} %y, {all_of(8)}",
+        f"%y0 = ashr {words} %up, {all_of(8)}",
+        f"%y1 = ashr {words} %y, {all_of(8)}",
+        f"%p = call {sums} {intrinsic}({words} %x0, {words} %y0)",
+        f"%q = call {sums} {intrinsic}({words} %x1, {words} %y1)",
+        f"%s = add {sums} %c, %p",
+        f"%r = add {sums} %s, %q",
     )
-    return "\n".join(lines) + "\n"
-
-
-def _int8_in_words(total: str, a: str, b: str, lanes: int) -> str:
-    return f'T.call_extern("int32x{lanes}", "irc_in_words_{lanes}", {total}, {a}, {b})'
+    return _inlined(f"irc_pairs_{lanes}", sums, sums, body, [f"{sums} {intrinsic}({words}, {words})"])
 
 
 def _in_words(lanes: int, multiply: str, add: str) -> str:
     """c + a * b of lanes of four bytes, whose products are added by twos in 16 bits."""
     sums, words, bytes_ = f"<{lanes} x i32>", f"<{2 * lanes} x i16>", f"<{4 * lanes} x i8>"
     ones = f"<{', '.join(['i16 1'] * (2 * lanes))}>"
-    lines = (
-        f"define linkonce_odr hidden {sums} @irc_in_words_{lanes}({sums} %c, {sums} %a, {sums} %b) alwaysinline {{",
-        f"  %x = bitcast {sums} %a to {bytes_}",
-        f"  %y = bitcast {sums} %b to {bytes_}",
-        f"  %p = call {words} {multiply}({bytes_} %x, {bytes_} %y)",
-        f"  %q = call {sums} {add}({words} %p, {words} {ones})",
-        f"  %r = add {sums} %c, %q",
-        f"  ret {sums} %r",
-        "}",
-        f"declare {words} {multiply}({bytes_}, {bytes_})",
-        f"declare {sums} {add}({words}, {words})",
+    body = (
+        f"%x = bitcast {sums} %a to {bytes_}",
+        f"%y = bitcast {sums} %b to {bytes_}",
+        f"%p = call {words} {multiply}({bytes_} %x, {bytes_} %y)",
+        f"%q = call {sums} {add}({words} %p, {words} {ones})",
+        f"%r = add {sums} %c, %q",
     )
-    return "\n".join(lines) + "\n"
+    declared = (f"{words} {multiply}({bytes_}, {bytes_})", f"{sums} {add}({words}, {words})")
+    return _inlined(f"irc_in_words_{lanes}", sums, sums, body, declared)
 
 
 F32 = Arithmetic("f32", DType.F32, DType.F32, DType.F32, 1, (), _f32, {})
-BF16 = Arithmetic("bf16", DType.BF16, DType.BF16, DType.F32, 2, ("avx512bf16",), _bf16, {8: _dpbf16(8), 16: _dpbf16(16)})
+BF16 = Arithmetic(
+    "bf16",
+    DType.BF16,
+    DType.BF16,
+    DType.F32,
+    2,
+    ("avx512bf16",),
+    _calling("irc_dpbf16", "float32"),
+    {8: _dpbf16(8), 16: _dpbf16(16)},
+)
 INT8 = Arithmetic("int8", DType.U8, DType.I8, DType.I32, 4, ("avx512vnni",), _int8, {})
 
 INT8_ON_AVX = replace(INT8, features=("avxvnni",))
@@ -155,14 +157,14 @@ INT8_BY_PAIRS = replace(
     INT8,
     name="int8 by pairs",
     features=("avx2",),
-    multiply_add=_int8_by_pairs,
+    multiply_add=_calling("irc_pairs", "int32"),
     support={lanes: _pairs(lanes, add) for lanes, add in _VPMADDWD.items()},
     registers={8: 4, 16: 7},
 )
 INT8_IN_WORDS = replace(
     INT8_BY_PAIRS,
     name="int8 in words",
-    multiply_add=_int8_in_words,
+    multiply_add=_calling("irc_in_words", "int32"),
     support={lanes: _in_words(lanes, _VPMADDUBSW[lanes], add) for lanes, add in _VPMADDWD.items()},
     registers={8: 1, 16: 3},
 )
