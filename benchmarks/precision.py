@@ -4,12 +4,13 @@
     python -m benchmarks.precision int8 MODEL.onnx ...      # against ONNX Runtime's quantizer and NNCF's, same calibration data
     python -m benchmarks.precision weights MODEL.onnx ...   # 4 bits by blocks against ONNX Runtime's, same block size
         [--budget 60] [--samples 16] [--held-back 4] [--block-size 32] [--nncf PYTHON] [--keep FOLDER] [--cache FOLDER]
-        [--threads 2] [--rounds 8] [--seconds 0.5] [--inputs FOLDER] [--json FILE]
+        [--threads 2] [--rounds 8] [--seconds 0.5] [--inputs FOLDER] [--json FILE] [--allow MODEL=ERROR ...]
 
 Errors are relative L2 distances from the file in ONNX Runtime with all optimizations off, on inputs that nobody has calibrated
 with; all inputs are made by seed, like those in MODEL.npz. A ratio is a rival's median by the program's: above 1 the program is
 faster. NNCF may be installed for another interpreter, named by --nncf; where it is nowhere its column stays empty. With --keep
-what the others make is used again by the next run, with --cache what irc measured.
+what the others make is used again by the next run, with --cache what irc measured. Where the processor has no bf16 OpenVINO's
+default is f32 and its error is rounding: --allow gives the errors that it makes elsewhere.
 """
 
 from __future__ import annotations
@@ -78,6 +79,7 @@ class Bench:
     keep: Path | None
     cache: Path | None
     error: float
+    allowed: Mapping[str, float]
 
 
 @dataclass(frozen=True)
@@ -221,7 +223,7 @@ def measured(mode: str, bench: Bench, model: Path, workload: Workload, folder: P
             rivals.pop(each, None)
             missing[each] = str(failure)
             print(f"{model.stem}: without {each}: {failure}", file=sys.stderr, flush=True)
-    allowed = errors.get(DEFAULT, bench.error) if mode == "auto" else None
+    allowed = bench.allowed.get(model.stem, errors.get(DEFAULT, bench.error)) if mode == "auto" else None
     own, seconds = room.compile("irc", *flags_of(mode, room, allowed))
     errors["irc"] = room.error(own)
     turns = replace(workload, inputs=room.held_back / "0000.npz")
@@ -290,6 +292,12 @@ def interpreter_with_nncf(asked: str | None) -> str:
     return python
 
 
+def _allowance(word: str) -> tuple[str, float]:
+    """A model's name and the error that it is allowed. Raises ValueError for any other word."""
+    name, _, error = word.partition("=")
+    return name, float(error)
+
+
 def arguments_of(words: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
     parser = parser_of("precision", __doc__, rounds=8, modes=tuple(RIVALS))
@@ -298,6 +306,7 @@ def arguments_of(words: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--held-back", type=int, default=4)
     parser.add_argument("--block-size", type=int, default=32)
     parser.add_argument("--max-error", type=float, default=1e-2, help="where OpenVINO refuses the file")
+    parser.add_argument("--allow", nargs="+", type=_allowance, default=[], metavar="MODEL=ERROR")
     parser.add_argument("--nncf", metavar="PYTHON")
     parser.add_argument("--keep", type=Path)
     parser.add_argument("--cache", type=Path)
@@ -317,6 +326,7 @@ def main(words: Sequence[str] | None = None) -> None:
         keep=arguments.keep,
         cache=arguments.cache,
         error=arguments.max_error,
+        allowed=dict(arguments.allow),
     )
     figures = "ms, error, bytes of a weight" if mode == "weights" else "ms, error"
     columns = ("model", "compile s", "allowed", "irc", *RIVALS[mode], *(f"by {rival}" for rival in RIVALS[mode]))

@@ -46,7 +46,7 @@ def program_key(model: Path, options: CompileOptions) -> str | None:
     except (TypeError, OSError):  # what says more than data do, or a file that is not there: compiling will tell
         return None
     target = replace(find_target(options.target), limits=None)  # measured ones say how good kernels are, not how they are made
-    parts = (FORMAT, _code(), _versions(), repr(target), sorted(digests.items()), model.name, sorted(said.items()))
+    parts = (FORMAT, code_digest(), package_versions(), repr(target), sorted(digests.items()), model.name, sorted(said.items()))
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:32]
 
 
@@ -80,7 +80,7 @@ def _text(value: object) -> str:
 
 
 @lru_cache(maxsize=1)
-def _code() -> str:
+def code_digest() -> str:
     """A digest of irc itself: a version says nothing of a tree that is being worked on."""
     digest = hashlib.sha256()
     for room in _ROOMS:
@@ -94,7 +94,8 @@ def _code() -> str:
 
 
 @lru_cache(maxsize=1)
-def _versions() -> tuple[tuple[str, str], ...]:
+def package_versions() -> tuple[tuple[str, str], ...]:
+    """The versions of Python and of what irc computes with, by package."""
     found = [("python", sys.version)]
     for name in _PACKAGES:
         try:
@@ -104,4 +105,4 @@ def _versions() -> tuple[tuple[str, str], ...]:
     return tuple(found)
 
 
-__all__ = ["program_key"]
+__all__ = ["code_digest", "package_versions", "program_key"]

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from .executor import EXECUTORS, EngineFiles, Executor
     from .gpu import Driver, Gpu, cuda_driver, cuda_libraries, tensorrt_library
     from .inputs import random_inputs, read_inputs, write_arrays
-    from .kept_programs import LIMIT_VARIABLE, Room, keep_program, room, take_program, told_of
+    from .kept_programs import LIMIT_VARIABLE, Room, keep_program, keep_weights, room, take_program, take_weights, told_of
     from .kernel_times import Timed
     from .limits import Limits, Measured, measure_limits, measured_limits
     from .machine import BASELINE, FEATURES, Caches, Processor, in_order, physical_cores, processor
@@ -203,8 +203,10 @@ __all__ = [
     "LIMIT_VARIABLE",
     "Room",
     "keep_program",
+    "keep_weights",
     "room",
     "take_program",
+    "take_weights",
     "told_of",
     "run_child",
     "Worker",
@@ -239,7 +241,10 @@ _HOMES = {
         *("Decision", "FileRecord", "Kind", "Manifest", "NodeCount", "OptionValue", "options_from_json", "options_to_json"),
         *("PassRecord", "Placement", "SignatureEntry", "Source"),
     ),
-    "kept_programs": ("LIMIT_VARIABLE", "Room", "keep_program", "room", "take_program", "told_of"),
+    "kept_programs": (
+        *("LIMIT_VARIABLE", "Room", "keep_program", "keep_weights", "room"),
+        *("take_program", "take_weights", "told_of"),
+    ),
     "kernel_times": ("Timed",),
     "measuring": ("Contestant", "Measurement", "Workload", "measure", "measure_reference"),
     "native_executor": ("NativeExecutor", "NativeOptions"),

@@ -1,4 +1,4 @@
-"""Artifacts kept in the cache, each beside what was told of it; where they are too large together, those used longest ago go.
+"""What is large in the cache: artifacts, each beside what was told of it, and weights; what was used longest ago makes room.
 
 Law: what is taken is what was kept, every hash checked; whatever is not whole is as if it were not there.
 """
@@ -18,7 +18,7 @@ from .errors import ArtifactError
 from .scratch import temporary_beside
 
 LIMIT_VARIABLE = "IRC_CACHE_PROGRAMS"
-"""The variable of the environment for how many bytes of artifacts are kept: a number, or a text such as `20 GiB`."""
+"""The variable of the environment for how many bytes of them are kept: a number, or a text such as `20 GiB`."""
 USUAL_LIMIT = 5 << 30
 SPARED = 1 << 30
 """Bytes of the disk that are left free."""
@@ -27,7 +27,7 @@ _UNITS = {"": 0, "B": 0, "KiB": 10, "MiB": 20, "GiB": 30, "TiB": 40}
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """What artifacts in the cache take, and may take: how many, and bytes."""
+    """What artifacts and weights in the cache take, and may take: how many, and bytes."""
 
     count: int
     used: int
@@ -35,7 +35,7 @@ class Room:
 
 
 def most_kept() -> int | None:
-    """How many bytes of artifacts may be kept; None where the environment says what is no number of bytes."""
+    """How many bytes may be kept; None where the environment says what is no number of bytes."""
     text = os.environ.get(LIMIT_VARIABLE, "").strip()
     if not text:
         return USUAL_LIMIT
@@ -79,13 +79,9 @@ def keep_program(key: str, artifact: Path, told: bytes) -> str:
 
     One that is larger than all may be, or would fill the disk, is not kept, and nothing is said.
     """
-    size, limit, kept = artifact.stat().st_size, most_kept() or 0, _place(key)
-    if size > limit:
-        return ""
+    kept = _place(key)
     try:
-        make_folder(kept.parent)
-        _make_room(limit - size)
-        if shutil.disk_usage(kept.parent).free < size + SPARED:
+        if not _is_room_for(artifact.stat().st_size):
             return ""
         with temporary_beside(kept, 0o600) as (descriptor, temporary):
             with open(artifact, "rb") as source, open(descriptor, "wb") as target:
@@ -96,14 +92,41 @@ def keep_program(key: str, artifact: Path, told: bytes) -> str:
     return write_entry(_told_name(key), told)
 
 
+def take_weights(name: str) -> bytes | None:
+    """What `keep_weights` keeps under `name`; None where nothing is kept, may be, or can be read."""
+    found = read_entry(_weights_name(name)).content if most_kept() else None
+    if found is not None:
+        with contextlib.suppress(OSError):
+            os.utime(cache_folder() / _weights_name(name))
+    return found
+
+
+def keep_weights(name: str, content: bytes) -> bool:
+    """Keep `content` under `name`, where there is room for it and the cache can be written; whether it is kept."""
+    try:
+        return _is_room_for(len(content)) and not write_entry(_weights_name(name), content)
+    except OSError:
+        return False
+
+
 def room() -> Room:
-    """What the artifacts in the cache take."""
+    """What artifacts and weights in the cache take."""
     sizes = [size for _, size, _ in _all_kept()]
     return Room(len(sizes), sum(sizes), most_kept() or 0)
 
 
+def _is_room_for(size: int) -> bool:
+    """Whether so many bytes can be kept, others having made room. Raises OSError where the cache cannot be used."""
+    limit = most_kept() or 0
+    if size > limit:
+        return False
+    make_folder(cache_folder())
+    _make_room(limit - size)
+    return shutil.disk_usage(cache_folder()).free >= size + SPARED
+
+
 def _make_room(limit: int) -> None:
-    """Remove artifacts until they have `limit` bytes or fewer."""
+    """Remove what was used longest ago until the rest has `limit` bytes or fewer."""
     kept = sorted(_all_kept())
     used = sum(size for _, size, _ in kept)
     for _, size, path in kept:
@@ -117,15 +140,20 @@ def _make_room(limit: int) -> None:
 def _all_kept() -> list[tuple[float, int, Path]]:
     """When each was last used, its bytes, and where it is."""
     found: list[tuple[float, int, Path]] = []
-    for path in cache_folder().glob("program-*.irc"):
-        with contextlib.suppress(FileNotFoundError):  # another process makes room too
-            status = path.stat()
-            found.append((status.st_mtime, status.st_size, path))
+    for pattern in ("program-*.irc", _weights_name("*")):
+        for path in cache_folder().glob(pattern):
+            with contextlib.suppress(FileNotFoundError):  # another process makes room too
+                status = path.stat()
+                found.append((status.st_mtime, status.st_size, path))
     return found
 
 
 def _place(key: str) -> Path:
     return cache_folder() / f"program-{key}.irc"
+
+
+def _weights_name(name: str) -> str:
+    return f"weights-{name}.safetensors"
 
 
 def _told_name(key: str) -> str:

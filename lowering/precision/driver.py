@@ -185,9 +185,8 @@ class _Work:
         """Learn what integers need from as many samples as there is time for."""
         left = ends - time.monotonic()
         count = max(FEWEST_LEARNT, int(FOR_LEARNING * left / (TIMES_OBSERVED * max(self._judge.seconds, 1e-3))))
-        samples = self._data.learnt.evenly(count)
         stops = time.monotonic() + FOR_LEARNING * left
-        self._model, known = learn(self._model, {Form.INT8}, samples, self._tell, self._wishes(), stops)
+        self._model, known = learn(self._model, {Form.INT8}, self._data.learnt, self._tell, self._wishes(), count, stops)
         self._knowledge = self._for_options(known)
 
     def _tell(self, event: str) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from math import inf
 from typing import TypeAlias
 
@@ -38,8 +38,9 @@ from irc.passes.precision import (
 
 from ..calibration import METHODS, Calibration, ChannelExtremes, ChannelMoments, Histogram, Observer, SampleExtents
 from .judge import Judge
-from .knowledge import Array, Knowledge
+from .knowledge import NOTHING, Array, Knowledge
 from .learning import TIMES_OBSERVED, Tell, gram_observers, observable, show
+from .lessons import Channels, Lesson, Notebook
 from .lowered import as_asked, with_forms
 from .metrics import METRICS
 
@@ -61,25 +62,83 @@ class Balanced:
     knowledge: Knowledge
 
 
+@dataclass(frozen=True)
+class _Learning:
+    """What all steps share: samples, a judge of a few of them, who hears of it, when it ends, how weights are held together."""
+
+    samples: Calibration
+    judge: Judge
+    tell: Tell
+    deadline: float
+    together: int
+
+    @property
+    def is_over(self) -> bool:
+        return time.monotonic() >= self.deadline
+
+
+@dataclass(frozen=True)
+class _Balance:
+    """A copy of a model, the channels it is balanced by if that helps, and its nearest weights where these had to be found.
+
+    It `is_settled` where there was time to see.
+    """
+
+    graph: Graph
+    channels: Channels | None = None
+    nearest: Mapping[Value, IntegerWeights] = field(default_factory=dict[Value, IntegerWeights])
+    is_settled: bool = True
+
+
 def learn_integers(
-    model: Graph, samples: Calibration, tell: Tell, deadline: float = inf, together: int = ANY_TOGETHER
+    model: Graph,
+    samples: Calibration,
+    tell: Tell,
+    deadline: float = inf,
+    together: int = ANY_TOGETHER,
+    notebook: Notebook | None = None,
 ) -> Balanced:
     """A copy of a model, which stays as it is, balanced where that helps, and what is known of it.
 
-    After `deadline`, a time of `time.monotonic`, no more improvements are tried. Neighbouring weights are held `together`.
+    After `deadline`, a time of `time.monotonic`, no more improvements are tried. Neighbouring weights are held `together`. What
+    is in the `notebook` is not learnt again; where time is short, what half as many samples told is good enough.
     Raises UsageError for samples on which the model does not run.
     """
+    notebook = notebook or Notebook(model)
+    fewest = len(samples) if deadline == inf else (len(samples) + 1) // 2
+    balance, begun = None, None
+    if kept := notebook.recall(fewest, lambda channels: _rebuilt(model, channels)):
+        graph, begun = kept
+        tell(f"integers: learnt before, error {begun.error:.2e}")
+        if begun.is_whole:
+            return Balanced(graph, begun.known)
+        balance = _Balance(graph, begun.channels)
     judge = Judge(model, list(samples.evenly(MOST_JUDGED)), METRICS["l2"])
-    balanced, nearest = _balanced(model, samples, judge, tell, deadline, together)
-    chosen = quantizable(balanced)
-    seen = _Seen(chosen, [*wanted_values(balanced, chosen), *wanted_results(balanced, chosen)])
-    show(balanced, seen.observers, samples, tell, "ranges")
-    first = _first(balanced, chosen, seen, nearest or _nearest(chosen, together))
+    learning = _Learning(samples, judge, tell, deadline, together)
+    balance = balance or _balanced(model, learning)
+    known = NOTHING
+    for lesson in _lessons(balance, begun, learning):
+        known = lesson.known
+        if balance.is_settled:
+            notebook.keep(balance.graph, lesson)
+    return Balanced(balance.graph, known)
+
+
+def _lessons(balance: _Balance, begun: Lesson | None, learning: _Learning) -> Iterator[Lesson]:
+    """What is known of a balanced model, better and better, from where it was begun."""
+    graph, count = balance.graph, len(learning.samples)
+    chosen = quantizable(graph)
+    seen = _Seen(chosen, [*wanted_values(graph, chosen), *wanted_results(graph, chosen)])
+    show(graph, seen.observers, learning.samples, learning.tell, "ranges")
 
     def error(knowledge: Knowledge) -> float:
-        return _error(balanced, knowledge, judge)
+        return _error(graph, knowledge, learning.judge)
 
-    return Balanced(balanced, improved(first, _improvements(seen, chosen, first), error, tell, deadline))
+    if begun is None:
+        known = _first(graph, chosen, seen, balance.nearest or _nearest(chosen, learning.together))
+        begun = Lesson(count, balance.channels, known, error(known))
+    begun = replace(begun, samples=min(begun.samples, count))
+    yield from improved(begun, _improvements(seen, chosen, begun.known), error, learning.tell, learning.deadline)
 
 
 def _first(graph: Graph, chosen: Sequence[Site], seen: _Seen, nearest: Mapping[Value, IntegerWeights]) -> Knowledge:
@@ -98,46 +157,55 @@ def quantizable(graph: Graph) -> list[Site]:
     return [site for site in observable(graph) if not why_not_quantized(site)]
 
 
-def _balanced(
-    model: Graph, samples: Calibration, judge: Judge, tell: Tell, deadline: float, together: int
-) -> tuple[Graph, Mapping[Value, IntegerWeights]]:
-    """A copy of a model, equalized and smoothed where that makes the error smaller and there is time to see.
-
-    With its nearest weights where these had to be found.
-    """
-    takes = TIMES_OBSERVED * (len(samples) + 2 * MOST_JUDGED) * judge.seconds
-    if time.monotonic() + takes > deadline:
-        return clone_graph(model), {}
+def _balanced(model: Graph, learning: _Learning) -> _Balance:
+    """A copy of a model, equalized and smoothed where that makes the error smaller and there is time to see."""
+    unsettled = _Balance(clone_graph(model), is_settled=False)
+    takes = TIMES_OBSERVED * (len(learning.samples) + 2 * MOST_JUDGED) * learning.judge.seconds
+    if time.monotonic() + takes > learning.deadline:
+        return unsettled
+    channels = _channels_of(model, learning.samples, learning.tell)
     plain, balanced = clone_graph(model), clone_graph(model)
-    if not _balance(balanced, samples, tell) or time.monotonic() >= deadline:
-        return plain, {}
-    few = samples.evenly(MOST_JUDGED)
-    before, after = (_nearest(quantizable(graph), together) for graph in (plain, balanced))
-    least = _error_at_first(plain, before, few, judge, tell)
-    found = _error_at_first(balanced, after, few, judge, tell)
-    tell(f"channels balanced: error {found:.2e} against {least:.2e}")
-    return (balanced, after) if found < BETTER * least else (plain, before)
+    if not _balance(balanced, channels.of_copy(model, balanced)):
+        return _Balance(plain)
+    if learning.is_over:
+        return unsettled
+    before, after = (_nearest(quantizable(graph), learning.together) for graph in (plain, balanced))
+    least, found = _error_at_first(plain, before, learning), _error_at_first(balanced, after, learning)
+    learning.tell(f"channels balanced: error {found:.2e} against {least:.2e}")
+    return _Balance(balanced, channels, after) if found < BETTER * least else _Balance(plain, None, before)
 
 
-def _error_at_first(graph: Graph, nearest: Mapping[Value, IntegerWeights], few: Calibration, judge: Judge, tell: Tell) -> float:
+def _error_at_first(graph: Graph, nearest: Mapping[Value, IntegerWeights], learning: _Learning) -> float:
     """The error of a graph with ranges of a few samples and corrected biases, which help without balance as well."""
     chosen = quantizable(graph)
     seen = _Seen(chosen, wanted_values(graph, chosen), widest=0)
-    show(graph, seen.observers, few, tell, "ranges")
-    return _error(graph, Knowledge(seen.ranges(FIRST_METHOD), seen.means, weights=nearest, corrects_biases=True), judge)
+    show(graph, seen.observers, learning.samples.evenly(MOST_JUDGED), learning.tell, "ranges")
+    known = Knowledge(seen.ranges(FIRST_METHOD), seen.means, weights=nearest, corrects_biases=True)
+    return _error(graph, known, learning.judge)
 
 
-def _balance(graph: Graph, samples: Calibration, tell: Tell) -> bool:
-    """Equalize and smooth a graph, in place; whether anything changed."""
-    chosen = quantizable(graph)
-    axes = _axes(chosen)
+def _rebuilt(model: Graph, channels: Channels | None) -> Graph:
+    """A copy of a model, balanced by channels of its own values."""
+    copy = clone_graph(model)
+    if channels is not None:
+        _balance(copy, channels.of_copy(model, copy))
+    return copy
+
+
+def _channels_of(graph: Graph, samples: Calibration, tell: Tell) -> Channels:
+    """How large the channels are that sites read."""
+    axes = _axes(quantizable(graph))
     extremes = {value: ChannelExtremes(axis) for value, axis in axes.items()}
     moments = {value: ChannelMoments(axis) for value, axis in axes.items()}
     show(graph, {value: [extremes[value], moments[value]] for value in axes}, samples, tell, "channels")
     largest = {value: each.magnitude for value, each in extremes.items() if each.low is not None}
-    squares = {value: moments[value].squares for value in largest}
-    equalized = equalize(chosen, largest, squares)
-    smoothed = smooth(quantizable(graph), largest, squares)
+    return Channels(largest, {value: moments[value].squares for value in largest})
+
+
+def _balance(graph: Graph, channels: Channels) -> bool:
+    """Equalize and smooth a graph, in place; whether anything changed."""
+    equalized = equalize(quantizable(graph), channels.largest, channels.squares)
+    smoothed = smooth(quantizable(graph), channels.largest, channels.squares)
     return bool(equalized or smoothed)
 
 
@@ -233,19 +301,23 @@ def _rounded(chosen: Iterable[Site], nearest: Mapping[Value, IntegerWeights], se
 
 
 def improved(
-    first: Knowledge, improvements: Iterable[Improvement], error: Callable[[Knowledge], float], tell: Tell, deadline: float
-) -> Knowledge:
-    """The best of what can be known, one improvement after another."""
-    best, least = first, error(first)
+    lesson: Lesson, improvements: Iterable[Improvement], error: Callable[[Knowledge], float], tell: Tell, deadline: float
+) -> Iterator[Lesson]:
+    """The lesson, and again after each improvement that it has not judged; after the last one it is whole."""
+    yield lesson
     for name, improve in improvements:
+        if name in lesson.judged:
+            continue
         if time.monotonic() >= deadline:
-            break
-        other = improve(best)
-        found = error(other)
-        tell(f"{name}: error {found:.2e} against {least:.2e}")
-        if found < BETTER * least:
-            best, least = other, found
-    return best
+            return
+        known = improve(lesson.known)
+        found = error(known)
+        tell(f"{name}: error {found:.2e} against {lesson.error:.2e}")
+        if found < BETTER * lesson.error:
+            lesson = replace(lesson, known=known, error=found)
+        lesson = replace(lesson, judged=(*lesson.judged, name))
+        yield lesson
+    yield replace(lesson, is_whole=True)
 
 
 def _improvements(seen: _Seen, chosen: Sequence[Site], first: Knowledge) -> Iterator[Improvement]:

@@ -14,6 +14,7 @@ from ..engine import Wish
 from .integers import learn_integers
 from .knowledge import NOTHING, Knowledge
 from .learning import Tell, grams_of, magnitudes_of
+from .lessons import notebook_of
 
 WEIGHTS_ONLY = frozenset({Form.INT8_WEIGHTS, Form.INT4_WEIGHTS})
 
@@ -24,17 +25,20 @@ def learn(
     samples: Calibration,
     tell: Tell,
     wishes: Collection[Wish] = (),
+    most: int | None = None,
     deadline: float = inf,
 ) -> tuple[Graph, Knowledge]:
     """The model to lower and what `forms` need to know of it; the one given stays as it is.
 
     The model to lower computes the same; for integers its channels are balanced, and its weights are as the engine `wishes`.
-    What may take long ends at `deadline`. Raises UsageError for samples on which the model does not run.
+    What integers need is told by `most` of the samples, looked for until `deadline`, and kept in the cache. Raises UsageError
+    for samples on which the model does not run.
     """
     known = NOTHING
     if Form.INT8 in forms:
         together = EXACT_TOGETHER if Wish.SMALL_NEIGHBOURS in wishes else ANY_TOGETHER
-        balanced = learn_integers(model, samples, tell, deadline, together)
+        few, notebook = samples.evenly(most or len(samples)), notebook_of(model, samples, together)
+        balanced = learn_integers(model, few, tell, deadline, together, notebook)
         model, known = balanced.model, balanced.knowledge
     if Form.F16 in forms:
         known = replace(known, magnitudes=magnitudes_of(model, samples, tell))

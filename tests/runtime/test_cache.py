@@ -8,7 +8,18 @@ from pathlib import Path
 
 import pytest
 
-from irc.runtime import cache_folder, limits, measure_limits, measured_limits, read_entry, why_no_cache, write_entry
+from irc.runtime import (
+    cache_folder,
+    keep_weights,
+    limits,
+    measure_limits,
+    measured_limits,
+    read_entry,
+    room,
+    take_weights,
+    why_no_cache,
+    write_entry,
+)
 from irc.runtime.limits import Limits
 
 
@@ -127,3 +138,25 @@ def test_limits_that_make_no_sense_are_ignored(folder: Path) -> None:
         found = measured_limits()
         assert found.limits is None
         assert "were ignored" in found.note
+
+
+def test_weights_used_longest_ago_make_room(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("IRC_CACHE_PROGRAMS", "3000")
+    for name in "ab":
+        assert keep_weights(name, name.encode() * 1000)
+        os.utime(folder / f"weights-{name}.safetensors", (1, 1 if name == "b" else 2))
+    assert take_weights("a") == b"a" * 1000
+    assert keep_weights("c", b"c" * 1900)
+    assert (take_weights("b"), room().count) == (None, 2)
+    assert not keep_weights("d", b"d" * 3001)
+    assert room().count == 2
+    monkeypatch.setenv("IRC_CACHE_PROGRAMS", "0")
+    assert take_weights("a") is None
+
+
+def test_weights_that_cannot_be_kept_are_not(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("IRC_CACHE_PROGRAMS", "1MiB")
+    folder.parent.mkdir()
+    folder.write_text("no folder")
+    assert not keep_weights("a", b"a")
+    assert take_weights("a") is None

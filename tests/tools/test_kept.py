@@ -224,4 +224,4 @@ def test_systems_that_cannot_copy_files_themselves(shell: Shell, monkeypatch: py
 
 def test_doctor_says_what_is_kept(shell: Shell) -> None:
     compiled(shell)
-    assert "1 artifact, " in shell.run("doctor").out
+    assert "1 artifact or learnt weights, " in shell.run("doctor").out

@@ -260,7 +260,7 @@ def _cache() -> Iterator[Finding]:
     files = [each.stat().st_size for each in folder.iterdir() if each.is_file()]
     yield Finding("cache", "folder", State.OK, f"{folder} can be written; {len(files)} files, {size(sum(files))}")
     kept = room()
-    count = "1 artifact" if kept.count == 1 else f"{kept.count} artifacts"
+    count = "1 artifact or learnt weights" if kept.count == 1 else f"{kept.count} artifacts and learnt weights"
     yield Finding("cache", "artifacts", State.OK, f"{count}, {size(kept.used)} of {size(kept.limit)} ({LIMIT_VARIABLE})")
     damaged = measured_limits().note
     if damaged:

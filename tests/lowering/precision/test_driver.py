@@ -70,6 +70,16 @@ def test_weights_of_4_bits_share_a_scale_by_blocks_of_the_size_asked_for() -> No
     assert sizes[0] > sizes[1] > sizes[2] > 0
 
 
+def test_integers_are_learnt_once_for_all_levels_and_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("IRC_CACHE_PROGRAMS", "1GiB")
+    first = compiled(precision=Precision.INT8)
+    monkeypatch.setattr(integers, "_Seen", None)
+    second = compiled(precision=Precision.INT8, max_error=0.5, opt_level=2)
+    assert second.precision is not None
+    assert first.precision is not None
+    assert second.precision.rows[0].error == first.precision.rows[0].error
+
+
 def test_the_error_is_measured_on_what_was_held_back() -> None:
     found = compiled(precision=Precision.INT8)
     assert found.precision is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import inf
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from irc.lowering.precision.integers import learn_integers
 from irc.lowering.precision.judge import Judge
 from irc.lowering.precision.knowledge import Knowledge
 from irc.lowering.precision.learnt import learn
+from irc.lowering.precision.lessons import Lesson
 from irc.lowering.precision.lowered import as_asked, everywhere, optimized, with_forms
 from irc.lowering.precision.metrics import METRICS
 from irc.lowering.tvm.engine import Tvm
@@ -133,14 +135,20 @@ def test_all_sites_can_be_quantized_with_little_error(digits: Graph) -> None:
     assert judge.of_graph(with_forms(found.model, forms, found.knowledge)).error < 0.03
 
 
-def test_only_what_makes_the_error_smaller_is_kept(monkeypatch: pytest.MonkeyPatch, digits: Graph) -> None:
-    first = Knowledge()
-    better, worse = Knowledge(corrects_biases=True), Knowledge(magnitudes={})
-    errors: dict[int, float] = {id(first): 1.0, id(better): 0.5, id(worse): 0.6}
+def test_only_what_makes_the_error_smaller_is_kept() -> None:
+    first, better, worse = Knowledge(), Knowledge(corrects_biases=True), Knowledge(magnitudes={})
+    errors: dict[int, float] = {id(better): 0.5, id(worse): 0.6}
     steps: list[tuple[str, Callable[[Knowledge], Knowledge]]] = [("a", lambda _: better), ("b", lambda _: worse)]
-    improved = integers.improved(first, steps, lambda known: errors[id(known)], silent, float("inf"))
-    assert improved is better
-    assert integers.improved(first, steps, lambda known: errors[id(known)], silent, 0.0) is first
+
+    def lessons(judged: tuple[str, ...], deadline: float) -> list[tuple[Knowledge, tuple[str, ...], bool]]:
+        begun = Lesson(1, None, first, 1.0, judged)
+        found = integers.improved(begun, steps, lambda known: errors[id(known)], silent, deadline)
+        return [(each.known, each.judged, each.is_whole) for each in found]
+
+    beginning = (first, (), False)
+    assert lessons((), inf) == [beginning, (better, ("a",), False), (better, ("a", "b"), False), (better, ("a", "b"), True)]
+    assert lessons((), 0.0) == [beginning]
+    assert lessons(("a",), inf)[1:] == [(worse, ("a", "b"), False), (worse, ("a", "b"), True)]
 
 
 @pytest.mark.parametrize(("reach", "form"), [(1e-5, Form.F32), (1e-3, Form.F16), (0.0, Form.F16), (4e4, Form.F32)])
