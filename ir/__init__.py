@@ -37,7 +37,7 @@ from .types import (
     UnknownType,
 )
 from .verify import check_op, verify
-from .widen import evaluate_wide, wide_op, wide_type, widen
+from .widen import evaluate_wide, wide_op, wide_type, widen, widen_inside
 
 __all__ = [
     "UNKNOWN",
@@ -109,5 +109,6 @@ __all__ = [
     "wide_op",
     "wide_type",
     "widen",
+    "widen_inside",
     "with_one_sign",
 ]

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from onnx import GraphProto, ModelProto
 
 from . import schema
 from .diagnostics import EvaluationError
@@ -35,13 +36,16 @@ class Evaluator:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # whoever reads the results works meanwhile
         options.enable_cpu_mem_arena = False  # what is let go goes back to the system at once
         options.add_session_config_entry("session.disable_prepacking", "1")  # one or two runs do not pay for copied weights
-        emitted = emit(with_one_sign(graph), opset=opset, keep_inline=_KEPT_INLINE)
+        newer = [] if opset is None else _newer(graph, opset)
+        emitted = emit(with_one_sign(graph), opset=None if newer else opset, keep_inline=_KEPT_INLINE)
         # The session may use them where they lie: they live as long as it does, also what was put in order just for it.
         self._weights = {name: _ort_value(ort, tensor) for name, tensor in emitted.weights.items()}
         options.add_external_initializers(list(self._weights), list(self._weights.values()))
         for name, value in self._weights.items():
             options.add_initializer(name, value)  # or it would copy them; with no optimization none is replaced
         model = emitted.refer(lambda name: (f"{name}.bin", 0, emitted.weights[name].byte_count))
+        if newer:
+            model = _written_out(model, newer, opset)
         try:
             self._session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # ONNX Runtime's exceptions have no common base but Exception
@@ -83,8 +87,39 @@ def evaluator_of(graph: Graph, threads: int = 1) -> Evaluator:
 
 
 def _fits_older(graph: Graph) -> bool:
-    """Some kernels end before the canonical opset (Random*, RoiAlign); a graph that fits an older one runs there."""
-    return all(op.domain or schema.fits(op, OLDER_OPSET) for op in graph.walk())
+    """Some kernels end before the canonical opset (Random*, RoiAlign); a graph that fits an older one runs there.
+
+    So does one whose newer ops ONNX defines by older ones, such as Swish.
+    """
+    schemas = (schema.find("", name, schema.CANONICAL_OPSET) for name in _newer(graph, OLDER_OPSET))
+    return all(one is not None and one.has_function for one in schemas)  # type: ignore[reportAttributeAccessIssue]  # onnx's stub lacks it
+
+
+def _newer(graph: Graph, opset: int) -> list[str]:
+    """The names of ops that are not in an older opset as they stand."""
+    return sorted({op.name for op in graph.walk() if not op.domain and not schema.fits(op, opset)})
+
+
+def _written_out(model: ModelProto, newer: list[str], opset: int | None) -> ModelProto:
+    """A model in an older opset, in which newer ops are the functions that ONNX defines them by."""
+    from onnx.inliner import inline_selected_functions
+
+    _say_defaults(model.graph, newer)  # a body refers to attributes by name, and the inliner knows no defaults
+    older = inline_selected_functions(model, [("", name) for name in newer], inline_schema_functions=True)
+    next(each for each in older.opset_import if not each.domain).version = opset or OLDER_OPSET
+    return older
+
+
+def _say_defaults(graph: GraphProto, names: Sequence[str]) -> None:
+    """Give nodes of some ops, in bodies as well, the attributes that they leave to their defaults."""
+    for node in graph.node:
+        for body in (attribute.g for attribute in node.attribute if attribute.HasField("g")):
+            _say_defaults(body, names)
+        own = schema.find("", node.op_type, schema.CANONICAL_OPSET) if node.op_type in names and not node.domain else None
+        said = {attribute.name for attribute in node.attribute}
+        for name, attribute in ({} if own is None else own.attributes).items():
+            if name not in said and attribute.default_value.name:
+                node.attribute.append(attribute.default_value)
 
 
 def evaluate_constants(graph: Graph) -> list[Tensor]:

@@ -6,7 +6,7 @@ Law: a program out of bounds is kept only where none is within them, and none th
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from irc.ir import EvaluationError, Graph, UnsupportedError, UsageError, clone_graph
@@ -19,6 +19,7 @@ from ..engine import Wish, Wishing
 from ..engines import choose_engine
 from ..job import Job
 from ..tuning.candidates import usable_engines
+from ..verification import random_outputs
 from .compressing import COMPRESSED, Compressed, compress, plain
 from .data import Data, read_data
 from .findings import recall
@@ -26,7 +27,7 @@ from .judge import Judge, Judged
 from .knowledge import NOTHING, Knowledge
 from .learning import TIMES_OBSERVED
 from .learnt import learn
-from .lowered import Forms, as_asked, everywhere, integer_forms, optimized, streamed_forms, with_forms
+from .lowered import Forms, as_asked, everywhere, in_f32, integer_forms, optimized, streamed_forms, with_forms
 from .metrics import METRICS, metric_of
 from .options import DEFAULT_ERROR, INT4_BLOCK, Precision
 from .report import choices_of
@@ -79,11 +80,13 @@ class _Work:
         self._base = graph
         self._compressed = self._compress()
         self._began = time.monotonic()
-        self._model = optimized(self._base, replace(options, opt_level=2))
+        wide = in_f32(self._base, None if self._asked is None else self._asked.form)
+        self._is_widened = wide is not self._base
+        self._model = optimized(wide, replace(options, opt_level=2))
         self._measures = options.opt_level >= 3 and options.tune_budget > 0
         self._knowledge = self._for_options(NOTHING)
         self._others: Sequence[PrecisionRow] = ()
-        self._notes: list[str] = []
+        self._notes = list(_remarks(graph, is_widened=self._is_widened))
         self._name = IN_F32 if self._asked is None else self._asked.value
         self._missed: list[PrecisionRow] = []
         self._ready: Graph | None = None  # what was judged already: weights of 4 bits take minutes to find
@@ -218,7 +221,8 @@ class _Work:
 
     def _lowered(self, forms: Forms, notes: list[str]) -> list[Try]:
         """The program with these forms, if any is lower than f32; why `auto` has none goes to `notes`."""
-        if all(form is Form.F32 for form in forms):
+        is_widened = self._is_widened and self._asked is Precision.AUTO  # f32 may be faster than what the model came in
+        if all(form is Form.F32 for form in forms) and not is_widened:
             return []
         try:
             lowered = with_forms(self._model, forms, self._knowledge) if self._ready is None else self._ready
@@ -271,6 +275,14 @@ class _Work:
         if self._compressed is None or any(each.name == IN_F32 for each in tries):
             return []
         return [self._compressed.original.row("not compressed")]
+
+
+def _remarks(graph: Graph, *, is_widened: bool) -> Iterator[str]:
+    """What to know of a report."""
+    if is_widened:
+        yield "the model is in 16 bits; f32 in the report is the model as it came"
+    if random := sorted(random_outputs(graph)):
+        yield f"not compared, because they depend on random numbers: {', '.join(random)}"
 
 
 def _judge(graph: Graph, job: Job, data: Data) -> Judge:

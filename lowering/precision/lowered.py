@@ -9,9 +9,10 @@ from collections.abc import Callable, Sequence
 from math import inf, prod
 from typing import TypeAlias
 
-from irc.ir import DType, Graph, Value, clone_graph, cost_of
+from irc.ir import DType, Graph, TensorType, Value, clone_graph, cost_of, widen_inside
 from irc.passes import registry
 from irc.passes.precision import (
+    CONTRACTIONS,
     Form,
     Site,
     correct_biases,
@@ -38,6 +39,8 @@ Forms: TypeAlias = "Sequence[Form]"
 """The form of each site, in order."""
 Lowering: TypeAlias = "Callable[[Graph, list[Site], Knowledge], None]"
 
+NARROW_FLOATS = {DType.F16: Form.F16, DType.BF16: Form.BF16}
+"""Types that models come in, of which f32 holds all numbers, and the forms that are as narrow."""
 ROUNDED = frozenset({Form.BF16, Form.INT8, Form.DYNAMIC_INT8})
 """The forms in which data are at least as coarse as bf16."""
 FEW_ROWS = 8
@@ -52,6 +55,18 @@ F16_MARGIN = 2.0
 def optimized(graph: Graph, options: CompileOptions) -> Graph:
     """A copy of a captured graph after the passes that are asked for, in which sites stand as they will be compiled."""
     return pass_manager(options, registry(options.load)).run(clone_graph(graph), lambda: clone_graph(graph))
+
+
+def in_f32(graph: Graph, asked: Form | None = None) -> Graph:
+    """A graph whose contractions are in f32: a copy of one in f16 or bf16, whose inputs and outputs stay, or the graph itself.
+
+    What has the type already that is `asked` for stays, and so does a graph that cannot be widened.
+    """
+    wider = {each: DType.F32 for each, form in NARROW_FLOATS.items() if form is not asked}
+    multiplied = [op.needed(0).type for op in graph.walk() if op.is_a(*CONTRACTIONS)]
+    if not any(isinstance(kind, TensorType) and kind.dtype in wider for kind in multiplied):
+        return graph
+    return widen_inside(graph, wider) or graph
 
 
 def with_forms(graph: Graph, forms: Forms, knowledge: Knowledge = NOTHING) -> Graph:

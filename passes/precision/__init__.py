@@ -8,12 +8,13 @@ from .narrowing import NARROW, Narrow, narrow, narrow_attention, put_after, why_
 from .quantizing import quantize, wanted_results, wanted_values, why_not_quantized
 from .ranges import Range
 from .rounding import covariance, rounded_weights
-from .sites import Form, Site, is_lowering, pattern, patterns, site_of, sites, source_of
+from .sites import CONTRACTIONS, Form, Site, is_lowering, pattern, patterns, site_of, sites, source_of
 from .smoothing import smooth
 from .weights import QuantizeWeights, quantize_weights, why_not_quantized_weights
 
 __all__ = [
     "ANY_TOGETHER",
+    "CONTRACTIONS",
     "EXACT_TOGETHER",
     "NARROW",
     "LEAST_GAIN",

@@ -53,8 +53,8 @@ def descend(
 
     Neighbours are held `together`, as they are in `steps`.
     """
-    variances = np.diag(spread)
     matrix = np.ascontiguousarray(spread, np.float32)
+    variances = np.diag(matrix)  # one that is no number of f32 is none
     found = np.ascontiguousarray(steps.T, np.float32)
     slopes = matrix @ (found - wanted.T.astype(np.float32))
     for _ in range(rounds):
@@ -67,7 +67,7 @@ def descend(
                 if variance <= 0:
                     continue
                 least, most = _limits(found, start + index, together)
-                new = np.clip(np.rint(old - own[index] / np.float32(variance)), least, most)
+                new = np.clip(np.rint(old - own[index] / variance), least, most)
                 found[start + index] = new
                 own[index + 1 :] += np.outer(inner[index, index + 1 :], new - old)
             changes = found[part] - before

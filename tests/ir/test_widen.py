@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from irc.ir import EvaluationError, evaluate_wide, verify, widen
+from irc.ir import DType, EvaluationError, evaluate, evaluate_wide, verify, widen, widen_inside
 from irc.ir.text import parse_graph, print_graph
 
 CONVOLUTION = """
@@ -82,3 +82,59 @@ def test_an_op_that_the_evaluator_lacks_is_said() -> None:
     text = f"graph @main(%x: f32[2]) -> (%y: f32[2]) {made}"
     with pytest.raises(EvaluationError, match="it cannot be evaluated in f64"):
         evaluate_wide(parse_graph(text), {"x": np.zeros(2, np.float32)})
+
+
+IN_F32 = {DType.F16: DType.F32, DType.BF16: DType.F32}
+HALVES = """
+graph @main(%x: f16[1,2], %c: bool[]) -> (%y: f16[1,2], %n: i64[2], %x: f16[1,2]) {
+  %w = const @_ : f16[2,2] = [0.1, 0.2, 0.3, 0.4]
+  %p = MatMul(%x, %w)
+  %q = If(%c) {
+    then_branch=graph @then() captures(%p) -> (%t: f16[1,2]) {
+      %t = Relu(%p)
+      return %t
+    },
+    else_branch=graph @else() captures(%p) -> (%e: f16[1,2]) {
+      %s = Shape(%p)
+      %z = ConstantOfShape(%s) {value=dense<f16[1]=[2.0]>}
+      %e = Sub(%p, %z)
+      return %e
+    }
+  } : f16[1,2]
+  %f = Cast(%q) {to=1}
+  %y = Cast(%f) {to=10}
+  %n = Shape(%x)
+  return %y, %n, %x
+}
+"""
+
+
+def test_inside_all_is_wide_and_outside_nothing() -> None:
+    graph = parse_graph(HALVES)
+    wide = widen_inside(graph, IN_F32)
+    assert wide is not None
+    verify(wide)
+    text = print_graph(wide)
+    assert "(%x: f16[1,2], %c: bool[]) -> (%y: f16[1,2], %n: i64[2], %x" in text
+    narrow = [op.name for op in wide.walk() if any("f16" in str(value.type) for value in op.results)]
+    assert narrow == ["Cast"], "at the output that is computed"
+    for c in (True, False):
+        feeds = {"x": np.array([[0.3, -1.7]], np.float16), "c": np.array(c)}
+        exact = feeds["x"].astype(np.float64) @ np.array([[0.1, 0.2], [0.3, 0.4]], np.float16).astype(np.float64)
+        found, sizes, same = evaluate(wide, feeds)
+        assert found.dtype == np.float16
+        np.testing.assert_array_equal(found, np.float16(np.maximum(exact, 0) if c else exact - 2))
+        np.testing.assert_array_equal(sizes, [1, 2])
+        np.testing.assert_array_equal(same, feeds["x"])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "graph @main(%x: seq<f16[2]>) -> (%n: i64[]) {\n  %n = SequenceLength(%x)\n  return %n\n}",
+        "graph @main(%x: f16[2]) -> (%y: f16[2]) {\n  %y = some.domain::Half(%x) : f16[2]\n  return %y\n}",
+    ],
+)
+def test_what_cannot_be_cast_and_what_nobody_knows_is_not_widened(text: str) -> None:
+    assert widen_inside(parse_graph(text), IN_F32) is None
+    assert widen_inside(parse_graph(text.replace("f16", "f32")), IN_F32) is not None

@@ -16,7 +16,7 @@ from irc.lowering.precision import driver, integers
 from irc.lowering.precision.tries import Try
 from irc.runtime import load
 
-from ..models import F32, info, model, node, normal
+from ..models import F16, F32, info, model, node, normal
 
 WIDTH = 16
 
@@ -68,6 +68,51 @@ def test_weights_of_4_bits_share_a_scale_by_blocks_of_the_size_asked_for() -> No
         assert found is not None
         sizes.append(found.rows[0].bytes or 0)
     assert sizes[0] > sizes[1] > sizes[2] > 0
+
+
+def halves() -> Any:
+    """The network in f16."""
+    nodes = [
+        node("Gemm", ["x", "v", "b"], ["p"], name="first"),
+        node("Relu", ["p"], ["a"], name="relu"),
+        node("MatMul", ["a", "w"], ["y"], name="second"),
+    ]
+    weights = {"v": normal(WIDTH, WIDTH), "b": normal(WIDTH, seed=1), "w": normal(WIDTH, WIDTH, seed=2)}
+    ends = [info("x", F16, ["N", WIDTH])], [info("y", F16, ["N", WIDTH])]
+    return model(nodes, *ends, {name: weight.astype(np.float16) for name, weight in weights.items()})
+
+
+@pytest.mark.parametrize("precision", [each for each in Precision if each is not Precision.AUTO])
+def test_a_model_in_f16_is_lowered_from_f32(precision: Precision) -> None:
+    samples = [{"x": normal(4, WIDTH, seed=seed).astype(np.float16)} for seed in range(10)]
+    found = compile_model(halves(), CompileOptions(precision=precision, calib=samples))
+    report = found.precision
+    assert report is not None
+    assert found.program.run(samples[0])["y"].dtype == np.float16
+    if precision is Precision.FP16:
+        assert [row.name for row in report.rows] == ["f32"], "it is as narrow as was asked for"
+        return
+    assert [(row.name, row.fate) for row in report.rows] == [(precision.value, "kept")]
+    assert 1e-4 < (report.rows[0].error or 0.0) < 0.2
+    assert all(choice.form != "f32" for choice in report.choices)
+    assert any("in 16 bits" in note for note in found.notes)
+
+
+def test_random_outputs_are_said_not_to_be_compared() -> None:
+    nodes = [
+        node("MatMul", ["x", "w"], ["p"], name="product"),
+        node("Swish", ["p"], ["y"], name="swish"),  # newer than the last kernel that draws
+        node("RandomNormalLike", ["p"], ["r"], name="noise"),
+        node("Add", ["y", "r"], ["noisy"], name="sum"),
+    ]
+    ends = [info("x", F32, [4, WIDTH])], [info("y", F32, [4, WIDTH]), info("noisy", F32, [4, WIDTH])]
+    samples = [{"x": normal(4, WIDTH, seed=seed)} for seed in range(4)]
+    found = compile_model(
+        model(nodes, *ends, {"w": normal(WIDTH, WIDTH)}), CompileOptions(precision=Precision.INT8, calib=samples)
+    )
+    assert "not compared, because they depend on random numbers: noisy" in found.notes
+    assert found.precision is not None
+    assert 1e-4 < (found.precision.rows[0].error or 0.0) < 0.1
 
 
 def test_integers_are_learnt_once_for_all_levels_and_bounds(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -80,3 +80,10 @@ def test_a_depthwise_filter_is_rounded_to_the_nearest() -> None:
     assert site.weights.constant is not None
     nearest = integer_weights(site.weights.constant, 0)
     assert rounded_weights(site, nearest, np.eye(2)) is nearest
+
+
+def test_channels_that_are_as_good_as_still_leave_weights_nearest() -> None:
+    wanted = np.array([[0.4, 1.6, -2.3]])
+    steps = np.rint(wanted).astype(np.int8)
+    with np.errstate(all="raise", under="ignore"):
+        np.testing.assert_array_equal(descend(wanted, steps, np.diag([1e-60, 1e-60, 0.0])), steps)
