@@ -156,7 +156,8 @@ def print_precision(report: PrecisionReport) -> None:
         several = f"{sum(counts)} contractions of {len(counts)} kind{'s' if len(counts) > 1 else ''} are"
         print(f"{'1 contraction is' if sum(counts) == 1 else several} {form}" + (f": {why}" if why else ""))
     if report.asked != "f32" and not report.choices:
-        print(f"the model has no products of matrices and no convolutions in f32, so nothing in it can be {report.asked}")
+        none = "no products of matrices and no convolutions that are known to be in f32"
+        print(f"the model has {none}, so nothing in it can be {report.asked}")
 
 
 def _extra(report: PrecisionReport) -> list[str]:
