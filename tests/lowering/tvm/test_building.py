@@ -144,12 +144,14 @@ def test_what_is_not_built_in_time_is_given_up_and_leaves_no_process(monkeypatch
 
 
 BUILDING = """
+import signal
 from dataclasses import replace
 from irc.lowering import find_target
 from irc.lowering.tvm import building, making
 from irc.lowering.tvm.kernel import Kernel
 from irc.runtime import Worker
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever runs the tests in the background has it ignored
 making.Worker = lambda name, arguments, module: Worker(name, arguments, "other_worker")
 building.installed_version = lambda: "some"
 building.objects([Kernel(text, 1, 0) for text in "ab"], replace(find_target("cpu:x86-64-v3"), not_here=""), 2)
